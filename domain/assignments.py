@@ -1,0 +1,64 @@
+"""Assignments: what a unit was given, once and for ever."""
+
+import datetime as dt
+from typing import Literal
+
+from domain.fields import Name, Record, Request, Segment, UnitId
+from domain.prompts import ServedVersion
+
+Reason = Literal["SPLIT", "STATIC", "STALE", "DEFAULT"]
+
+
+class NewAssignment(Request):
+    """`POST /assignments`."""
+
+    prompt: Name
+    unit_id: UnitId
+    segment: Segment | None = None
+
+
+class Assignment(Record):
+    """What a unit was given: the version, and where an experiment ran also variant and probability.
+
+    `prompt_id` is null only for a DEFAULT answer given while nothing was known of the database.
+    """
+
+    prompt: str
+    prompt_id: int | None
+    unit_id: str
+    version: ServedVersion
+    experiment: str | None = None
+    experiment_id: int | None = None
+    variant: str | None = None
+    variant_id: int | None = None
+    allocation: int | None = None
+    probability: float | None = None
+    segment: str | None = None
+    reason: Reason
+    assigned_at: dt.datetime
+
+    def answer(self) -> "AssignmentAnswer":
+        """What the agent sees."""
+        return AssignmentAnswer(
+            prompt=self.prompt,
+            unit_id=self.unit_id,
+            version=self.version,
+            experiment=self.experiment,
+            variant=self.variant,
+            allocation=self.allocation,
+            probability=self.probability,
+            reason=self.reason,
+        )
+
+
+class AssignmentAnswer(Record):
+    """The answer of `POST /assignments`."""
+
+    prompt: str
+    unit_id: str
+    version: ServedVersion
+    experiment: str | None
+    variant: str | None
+    allocation: int | None
+    probability: float | None
+    reason: Reason

@@ -1,0 +1,296 @@
+"""How many units an experiment needs, and what it can see with the units it gets.
+
+`power` is a function of this module, too: `from engine.power import power`; `engine.power` is the module.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.optimize import brentq
+from scipy.special import ndtri
+
+from engine.checks import check_positive
+from engine.power_formulas import (
+    Formula,
+    check_target,
+    checked_design,
+    critical_value,
+    power_of,
+    units_for,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSize:
+    """Units needed by the control, `per_arm`, and by each other arm, `ratio` times as many.
+
+    The formulas differ by up to 12 % (0.95 to 0.99: 250 or 284 units), so the name of the one used is kept.
+
+    Attributes
+    ----------
+    per_arm : Exact solution for the control, not rounded.
+    ratio : Units of a treatment for each unit of the control.
+    formula : Which approximation gave it; "normal" for a mean.
+    minimum_detectable_effect, power, alpha, sides : As asked for.
+    baseline : The control's rate; None for a mean.
+    """
+
+    per_arm: float
+    ratio: float | int
+    formula: str
+    minimum_detectable_effect: float | int
+    power: float
+    alpha: float
+    sides: int
+    baseline: float | None = None
+
+    @property
+    def per_arm_ceil(self) -> int:
+        """Whole units for the control."""
+        return _whole(self.per_arm)
+
+    @property
+    def total(self) -> int:
+        """Whole units for the control and one treatment together."""
+        return self.per_arm_ceil + _whole(self.ratio * self.per_arm)
+
+
+def sample_size(
+    *,
+    baseline: float,
+    minimum_detectable_effect: float,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    ratio: float | int = 1.0,
+    sides: int = 2,
+    formula: Formula = "pooled",
+) -> SampleSize:
+    """Units per arm to detect a difference between two success rates with the given power.
+
+    Parameters
+    ----------
+    baseline : The control's rate, in (0, 1).
+    minimum_detectable_effect : Difference of the rates, not relative; negative for a drop. The sum with
+        `baseline` lies in (0, 1).
+    power : Chance to detect it, in (0, 1) and above alpha.
+    alpha : Chance of a false alarm, in (0, 1).
+    ratio : Units of the treatment for each unit of the control.
+    sides : 2, or 1 for a test in the direction of the effect.
+    formula : "pooled" is the z-test of this package (R's `power.prop.test`); "unpooled" Wald's test;
+        "arcsine" Cohen's h with both tails (statsmodels' `NormalIndPower`); "pooled_continuity" the pooled
+        test with continuity correction, close to Fisher's exact one.
+
+    Returns
+    -------
+    The exact solution, its inputs, and whole numbers of units.
+
+    Raises
+    ------
+    ValueError
+        Arguments out of bounds, an effect of 0.
+
+    References
+    ----------
+    Fleiss, Levin and Paik (2003), Statistical Methods for Rates and Proportions, 3rd ed., section 4.
+    Fleiss, Tytun and Ury (1980), Biometrics 36, 343-346 (unequal groups, continuity correction).
+    Cohen (1988), Statistical Power Analysis for the Behavioral Sciences, chapter 6.
+
+    Examples
+    --------
+    >>> sample_size(baseline=0.70, minimum_detectable_effect=0.05).per_arm_ceil
+    1251
+    """
+    design = checked_design(baseline, minimum_detectable_effect, alpha=alpha, ratio=ratio, sides=sides)
+    check_target(power, alpha)
+    if minimum_detectable_effect == 0:
+        raise ValueError(
+            "minimum_detectable_effect == 0, must not be 0; no sample shows that nothing differs"
+        )
+    per_arm = units_for(design, power, formula)
+    if per_arm == 0:
+        raise ValueError(f"power == {power!r}, must be larger; the approximation needs no unit at all for it")
+    return SampleSize(
+        per_arm=per_arm,
+        ratio=design.ratio,
+        formula=formula,
+        minimum_detectable_effect=minimum_detectable_effect,
+        power=power,
+        alpha=alpha,
+        sides=sides,
+        baseline=baseline,
+    )
+
+
+def power(
+    *,
+    baseline: float,
+    minimum_detectable_effect: float,
+    per_arm: float | int,
+    alpha: float = 0.05,
+    ratio: float | int = 1.0,
+    sides: int = 2,
+    formula: Formula = "pooled",
+) -> float:
+    """Chance that the test finds the effect with the given number of units: the inverse of `sample_size`.
+
+    Only the tail in the direction of the effect counts (R's strict=FALSE), except for "arcsine", which counts
+    both: without any effect "pooled" answers alpha / 2.
+
+    Parameters
+    ----------
+    baseline, alpha, ratio, sides, formula : As in `sample_size`.
+    minimum_detectable_effect : As in `sample_size`, but may be 0.
+    per_arm : Units of the control, above 0; the treatment has `ratio` times as many.
+
+    Returns
+    -------
+    A probability.
+
+    Raises
+    ------
+    ValueError
+        Arguments out of bounds.
+
+    Examples
+    --------
+    >>> round(power(baseline=0.5, minimum_detectable_effect=0.25, per_arm=50), 3)
+    0.74
+    """
+    design = checked_design(baseline, minimum_detectable_effect, alpha=alpha, ratio=ratio, sides=sides)
+    return power_of(design, check_positive(per_arm, name="per_arm"), formula)
+
+
+def minimum_detectable_effect(
+    *,
+    baseline: float,
+    per_arm: float | int,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    ratio: float | int = 1.0,
+    sides: int = 2,
+    formula: Formula = "pooled",
+    direction: Literal["increase", "decrease"] = "increase",
+) -> float:
+    """The smallest difference of rates that the given units detect with the given power.
+
+    Parameters
+    ----------
+    per_arm : Units of the control, above 0; the treatment has `ratio` times as many.
+    direction : Whether the rate is to rise or to fall; a fall is returned as a negative number.
+    baseline, power, alpha, ratio, sides, formula : As in `sample_size`.
+
+    Returns
+    -------
+    The effect e with sample_size(baseline, e).per_arm == per_arm.
+
+    Raises
+    ------
+    ValueError
+        Arguments out of bounds; so few units that not even the largest effect is detected.
+
+    Examples
+    --------
+    >>> round(minimum_detectable_effect(baseline=0.70, per_arm=1251), 4)
+    0.05
+    """
+    check_positive(per_arm, name="per_arm")
+    check_target(power, alpha)
+    sign = 1.0 if direction == "increase" else -1.0
+    room = (1.0 - baseline) if direction == "increase" else baseline
+
+    def excess(effect: float) -> float:
+        design = checked_design(baseline, sign * effect, alpha=alpha, ratio=ratio, sides=sides)
+        return math.log(max(units_for(design, power, formula), 1e-300) / per_arm)
+
+    smallest, largest = room * 1e-9, room * (1.0 - 1e-9)
+    if excess(largest) > 0:
+        raise ValueError(
+            f"per_arm == {per_arm}, must be larger; no {direction} from {baseline} can be detected"
+        )
+    if excess(smallest) < 0:
+        raise ValueError(f"per_arm == {per_arm}, must be smaller; it detects any difference")
+    return sign * float(brentq(excess, smallest, largest, xtol=1e-16, rtol=1e-14))
+
+
+def sample_size_mean(
+    *,
+    sd: float | int,
+    minimum_detectable_effect: float | int,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    ratio: float | int = 1.0,
+    sides: int = 2,
+) -> SampleSize:
+    """Units per arm to detect a difference between two means, by the normal approximation.
+
+    Parameters
+    ----------
+    sd : Standard deviation within an arm, above 0, in the unit of the metric.
+    minimum_detectable_effect : Difference of the means in that unit, not 0.
+    power, alpha, ratio, sides : As in `sample_size`.
+
+    Returns
+    -------
+    The exact solution; Welch's test itself needs about z_alpha^2 / 4, one unit, more.
+
+    Raises
+    ------
+    ValueError
+        Arguments out of bounds.
+
+    Examples
+    --------
+    >>> sample_size_mean(sd=60.0, minimum_detectable_effect=10.0).per_arm_ceil
+    566
+    """
+    check_positive(abs(minimum_detectable_effect), name="abs(minimum_detectable_effect)")
+    check_positive(ratio, name="ratio")
+    check_target(power, alpha)
+    z = critical_value(alpha, sides) + float(ndtri(power))
+    scale = check_positive(sd, name="sd") / minimum_detectable_effect
+    return SampleSize(
+        per_arm=(1.0 + 1.0 / ratio) * (z * scale) ** 2,
+        ratio=ratio,
+        formula="normal",
+        minimum_detectable_effect=minimum_detectable_effect,
+        power=power,
+        alpha=alpha,
+        sides=sides,
+    )
+
+
+def days_needed(sample_size: SampleSize, *, calls_per_day: float | int, variants: int = 2) -> float:
+    """Days until every variant has its units, not rounded.
+
+    Parameters
+    ----------
+    sample_size : What each arm needs.
+    calls_per_day : All calls of the experiment, above 0, split over the variants in the planned ratio.
+    variants : Arms including the control, at least 2.
+
+    Returns
+    -------
+    Days, a whole number of them rarely: round up, and to whole weeks where weekdays differ.
+
+    Raises
+    ------
+    ValueError
+        Arguments out of bounds.
+
+    Examples
+    --------
+    >>> plan = sample_size(baseline=0.70, minimum_detectable_effect=0.05)
+    >>> round(days_needed(plan, calls_per_day=500), 2)
+    5.0
+    """
+    check_positive(calls_per_day, name="calls_per_day")
+    if variants < 2:
+        raise ValueError(f"variants == {variants}, must be at least 2; the control is one of them")
+    control = sample_size.per_arm_ceil
+    return (control + (variants - 1) * (sample_size.total - control)) / calls_per_day
+
+
+def _whole(units: float) -> int:
+    # The solution carries a relative error of 1e-15; 290.00000000000006 units are 290.
+    return math.ceil(units * (1.0 - 1e-13))

@@ -1,0 +1,48 @@
+"""Bring a database to a revision, from an open connection."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database import Database
+
+HERE = Path(__file__).resolve().parent
+# Two processes that start together must not both create the tables.
+MIGRATION_LOCK = 0x50424D4947
+
+
+def config_for(connection: Connection) -> Config:
+    """Alembic's configuration for one open connection; there is no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(HERE).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the missing migrations; none is missing when nothing has to be done."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+    command.upgrade(config_for(connection), revision)
+
+
+def downgrade(connection: Connection, revision: str) -> None:
+    """Take migrations back, for tests and for a rollback that loses data knowingly."""
+    command.downgrade(config_for(connection), revision)
+
+
+async def current_revision(connection: AsyncConnection) -> str | None:
+    """The revision of the database; None for an empty one."""
+    return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+async def migrate(database: Database) -> str | None:
+    """Bring the database up to date in one transaction; returns the revision it had before."""
+    async with database.writing() as connection:
+        before = await current_revision(connection)
+        await connection.run_sync(upgrade)
+    return before

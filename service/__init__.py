@@ -1,0 +1,1 @@
+"""The verbs: one use-case a file, one transaction each. The caller opens the transaction."""

@@ -1,0 +1,47 @@
+"""The split that the posterior of the goal asks for, within the policy's floors and caps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from engine.thompson import thompson_split, top_two_split
+
+from domain.experiments import Experiment, Policy, Variant
+from domain.metrics import Metric
+from engine import beta_binomial, normal
+from engine.allocation import served_split
+from engine.statistics import BinaryCounts
+from service.evidence import Statistics, higher_is_better
+
+UNIFORM_PRIOR = (1.0, 1.0)
+
+
+def goal_probability_best(metric: Metric, statistics: Statistics) -> np.ndarray:
+    """P(variant is best on the goal), shape (variant,); nan while a normal posterior lacks data."""
+    better = higher_is_better(metric, statistics)
+    if isinstance(better, BinaryCounts):
+        return beta_binomial.probability_best(beta_binomial.BetaPosterior.from_counts(better, UNIFORM_PRIOR))
+    return normal.probability_best(normal.NormalPosterior.from_moments(better))
+
+
+def split_for(policy: Policy, variants: Sequence[Variant], probability_best: np.ndarray) -> np.ndarray:
+    """Basis points, shape (variant,), over live variants that can be served.
+
+    Raises
+    ------
+    ValueError : floors and caps cannot hold together.
+    """
+    raw = top_two_split(probability_best) if policy.name == "top_two" else thompson_split(probability_best)
+    return bounded(policy, variants, raw)
+
+
+def bounded(policy: Policy, variants: Sequence[Variant], raw: np.ndarray) -> np.ndarray:
+    """`raw` within the policy's floors and cap; a single live variant gets every call."""
+    if len(variants) == 1:
+        return np.array([10_000])
+    floors = np.array([policy.control_floor if v.is_control else policy.floor for v in variants])
+    return served_split(raw, floor=floors, cap=policy.cap)
+
+
+def live_variants(experiment: Experiment) -> list[Variant]:
+    """The variants that take calls."""
+    return [variant for variant in experiment.variants if variant.live]

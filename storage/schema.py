@@ -1,0 +1,313 @@
+"""The tables. What must hold is a constraint here; triggers and views stand in the migrations."""
+
+import sqlalchemy as sa
+
+from storage.types import BigId, UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", BigId, primary_key=True)
+
+
+def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, UtcDateTime, nullable=nullable)
+
+
+def _ref(name: str, target: str, *, nullable: bool = False, index: bool = False) -> sa.Column[int]:
+    return sa.Column(name, BigId, sa.ForeignKey(target), nullable=nullable, index=index)
+
+
+def _json(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    # JSON, not JSONB: the text that was hashed comes back as it was written.
+    return sa.Column(name, sa.JSON(none_as_null=True), nullable=nullable)
+
+
+prompts = sa.Table(
+    "prompts",
+    metadata,
+    _id(),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("name_folded", sa.Text, nullable=False, unique=True),
+    # One column is the only truth about "active": two versions cannot be active at once.
+    sa.Column("active_version_id", BigId, nullable=True),
+    _time("created_at"),
+    sa.ForeignKeyConstraint(
+        ["id", "active_version_id"],
+        ["prompt_versions.prompt_id", "prompt_versions.id"],
+        name="fk_prompts_active_version",
+        use_alter=True,
+    ),
+)
+
+prompt_versions = sa.Table(
+    "prompt_versions",
+    metadata,
+    _id(),
+    _ref("prompt_id", "prompts.id"),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("system_prompt", sa.Text, nullable=False),
+    _json("tools_config"),
+    _json("metadata"),
+    sa.Column("content_hash", sa.Text, nullable=False),
+    _ref("parent_id", "prompt_versions.id", nullable=True),
+    sa.Column("suggestion_id", BigId, nullable=True),
+    sa.Column("author", sa.Text, nullable=False),
+    _time("created_at"),
+    sa.UniqueConstraint("prompt_id", "number"),
+    sa.UniqueConstraint("prompt_id", "content_hash"),
+    sa.UniqueConstraint("prompt_id", "id"),
+)
+
+experiments = sa.Table(
+    "experiments",
+    metadata,
+    _id(),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("key_folded", sa.Text, nullable=False, unique=True),
+    _ref("prompt_id", "prompts.id"),
+    sa.Column("status", sa.Text, nullable=False),
+    _json("policy"),
+    sa.Column("goal", sa.Text, nullable=False),
+    sa.Column("alpha", sa.Double, nullable=False),
+    sa.Column("minimum_detectable_effect", sa.Double, nullable=False),
+    sa.Column("baseline", sa.Double, nullable=False),
+    sa.Column("maturity_s", sa.Double, nullable=False),
+    sa.Column("min_days", sa.Double, nullable=False),
+    sa.Column("salt", sa.Text, nullable=False),
+    _time("started_at"),
+    _time("stopped_at", nullable=True),
+    _json("planned_look", nullable=True),
+    _json("final_report", nullable=True),
+    _json("decision", nullable=True),
+    sa.CheckConstraint("status IN ('running', 'stopped')", name="status"),
+    sa.Index(
+        "uq_experiments_running",
+        "prompt_id",
+        unique=True,
+        sqlite_where=sa.text("status = 'running'"),
+        postgresql_where=sa.text("status = 'running'"),
+    ),
+)
+
+variants = sa.Table(
+    "variants",
+    metadata,
+    _id(),
+    _ref("experiment_id", "experiments.id"),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    _ref("version_id", "prompt_versions.id", nullable=True),
+    sa.Column("is_control", sa.Boolean, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    _time("created_at"),
+    _time("retired_at", nullable=True),
+    sa.CheckConstraint("status IN ('live', 'retired')", name="status"),
+    sa.UniqueConstraint("experiment_id", "key"),
+    sa.UniqueConstraint("experiment_id", "version_id"),
+    sa.UniqueConstraint("experiment_id", "position"),
+)
+
+metrics = sa.Table(
+    "metrics",
+    metadata,
+    sa.Column("experiment_id", BigId, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("direction", sa.Text, nullable=False),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("margin", sa.Double, nullable=True),
+    sa.CheckConstraint("kind IN ('binary', 'score', 'amount')", name="kind"),
+    sa.CheckConstraint("direction IN ('increase', 'decrease')", name="direction"),
+    sa.CheckConstraint("role IN ('goal', 'secondary', 'guardrail')", name="role"),
+)
+
+allocations = sa.Table(
+    "allocations",
+    metadata,
+    _id(),
+    _ref("experiment_id", "experiments.id"),
+    sa.Column("number", sa.Integer, nullable=False),
+    _json("split"),
+    _json("probability_best", nullable=True),
+    sa.Column("policy", sa.Text, nullable=False),
+    _json("counts"),
+    sa.Column("seed", BigId, nullable=True),
+    sa.Column("engine_version", sa.Text, nullable=False),
+    _time("created_at"),
+    sa.UniqueConstraint("experiment_id", "number"),
+)
+
+segments = sa.Table(
+    "segments",
+    metadata,
+    sa.Column("experiment_id", BigId, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+)
+
+assignments = sa.Table(
+    "assignments",
+    metadata,
+    sa.Column("prompt_id", BigId, sa.ForeignKey("prompts.id"), primary_key=True),
+    sa.Column("unit_id", sa.Text, primary_key=True),
+    _ref("version_id", "prompt_versions.id", nullable=True),
+    _ref("experiment_id", "experiments.id", nullable=True),
+    _ref("variant_id", "variants.id", nullable=True),
+    _ref("allocation_id", "allocations.id", nullable=True),
+    sa.Column("probability", sa.Double, nullable=True),
+    sa.Column("segment", sa.Text, nullable=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("content_hash", sa.Text, nullable=False),
+    _time("assigned_at"),
+    sa.CheckConstraint("reason IN ('SPLIT', 'STATIC', 'STALE', 'DEFAULT')", name="reason"),
+    sa.CheckConstraint(
+        "(experiment_id IS NULL) = (variant_id IS NULL) AND (variant_id IS NULL) = (allocation_id IS NULL)"
+        " AND (allocation_id IS NULL) = (probability IS NULL)",
+        name="experiment_whole",
+    ),
+    sa.Index("ix_assignments_experiment_id_assigned_at", "experiment_id", "assigned_at"),
+)
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    sa.Column("prompt_id", BigId, sa.ForeignKey("prompts.id"), primary_key=True),
+    sa.Column("unit_id", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+    _time("occurred_at"),
+    _time("received_at"),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+outcome_revisions = sa.Table(
+    "outcome_revisions",
+    metadata,
+    sa.Column("prompt_id", BigId, sa.ForeignKey("prompts.id"), primary_key=True),
+    sa.Column("unit_id", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+    _time("occurred_at"),
+    _time("received_at"),
+    _time("replaced_at"),
+)
+
+counts = sa.Table(
+    "counts",
+    metadata,
+    sa.Column("experiment_id", BigId, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("allocation_id", BigId, sa.ForeignKey("allocations.id"), primary_key=True),
+    sa.Column("variant_id", BigId, sa.ForeignKey("variants.id"), primary_key=True),
+    sa.Column("segment", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("total", sa.Double, nullable=False),
+    sa.Column("total_sq", sa.Double, nullable=False),
+    sa.CheckConstraint("n >= 0", name="n"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    _id(),
+    sa.Column("prefix", sa.Text, nullable=False, unique=True),
+    sa.Column("secret_hash", sa.Text, nullable=False),
+    _json("scopes"),
+    sa.Column("name", sa.Text, nullable=False),
+    _time("created_at"),
+    _time("last_used_at", nullable=True),
+    _time("revoked_at", nullable=True),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    _id(),
+    _time("at"),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("record_type", sa.Text, nullable=False),
+    sa.Column("record_id", sa.Text, nullable=False),
+    _json("before", nullable=True),
+    _json("after", nullable=True),
+)
+
+transcripts = sa.Table(
+    "transcripts",
+    metadata,
+    sa.Column("prompt_id", BigId, sa.ForeignKey("prompts.id"), primary_key=True),
+    sa.Column("unit_id", sa.Text, primary_key=True),
+    _json("turns"),
+    _json("redactions"),
+    _time("stored_at"),
+)
+
+optimizer_runs = sa.Table(
+    "optimizer_runs",
+    metadata,
+    _id(),
+    _ref("prompt_id", "prompts.id"),
+    _time("window_start"),
+    _time("window_end"),
+    sa.Column("config_hash", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("lease_owner", sa.Text, nullable=True),
+    _time("lease_expires_at", nullable=True),
+    sa.Column("batch_id", sa.Text, nullable=True),
+    _json("sample", nullable=True),
+    sa.Column("cost_usd", sa.Double, nullable=False),
+    _time("started_at"),
+    _time("finished_at", nullable=True),
+    sa.UniqueConstraint("prompt_id", "window_end", "config_hash"),
+)
+
+llm_calls = sa.Table(
+    "llm_calls",
+    metadata,
+    _id(),
+    _ref("run_id", "optimizer_runs.id"),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("request_hash", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    _json("response", nullable=True),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_usd", sa.Double, nullable=False),
+    _time("at"),
+    sa.UniqueConstraint("run_id", "request_hash"),
+)
+
+suggestions = sa.Table(
+    "suggestions",
+    metadata,
+    _id(),
+    _ref("prompt_id", "prompts.id"),
+    _ref("run_id", "optimizer_runs.id", nullable=True),
+    _ref("parent_version_id", "prompt_versions.id"),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("system_prompt", sa.Text, nullable=False),
+    sa.Column("text_hash", sa.Text, nullable=False),
+    _json("patterns"),
+    _json("evidence"),
+    _json("gate"),
+    sa.Column("objection", sa.Text, nullable=True),
+    _time("created_at"),
+    _time("decided_at", nullable=True),
+    sa.Column("decided_by", sa.Text, nullable=True),
+    sa.Column("reason", sa.Text, nullable=True),
+    sa.CheckConstraint("status IN ('pending', 'approved', 'rejected', 'stale')", name="status"),
+)
