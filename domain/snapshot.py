@@ -14,7 +14,7 @@ from domain.prompts import ServedVersion
 from engine.assignment import arm_of, bucket
 
 
-class ServedVariant(Record):
+class ServedVariant(Record, kw_only=True):
     """A variant in the running split."""
 
     id: int
@@ -23,7 +23,7 @@ class ServedVariant(Record):
     share_bp: int
 
 
-class RunningExperiment(Record):
+class RunningExperiment(Record, kw_only=True):
     """The experiment that runs on a prompt, with its current allocation."""
 
     id: int
@@ -34,7 +34,7 @@ class RunningExperiment(Record):
     metrics: tuple[Metric, ...]
 
 
-class PromptState(Record):
+class PromptState(Record, kw_only=True):
     """What a prompt serves right now."""
 
     prompt_id: int
@@ -43,7 +43,7 @@ class PromptState(Record):
     experiment: RunningExperiment | None
 
 
-class Snapshot(Record):
+class Snapshot(Record, kw_only=True):
     """The state of every prompt by name, as read at `taken_at`."""
 
     prompts: dict[str, PromptState]

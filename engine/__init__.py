@@ -83,7 +83,7 @@ _MODULE_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds
+def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         return getattr(import_module(f"engine.{_MODULE_OF[name]}"), name)
     if name in _MODULE_OF.values():

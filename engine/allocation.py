@@ -17,7 +17,8 @@ def served_split(raw: Numbers, *, floor: Numbers = 0.0, cap: Numbers = 1.0) -> I
     """The split to serve: as close to the raw weights as floors and caps allow, in whole basis points.
 
     Floors and caps become whole basis points inwards first (0.05 is at least 500, 1/3 at least 3 334). Where
-    that leaves no room although the shares themselves fit (three floors of 1/3), they are rounded outwards.
+    that leaves no room although the shares themselves fit (three floors of 1/3), a served share may miss its
+    bound by less than one basis point.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def served_split(raw: Numbers, *, floor: Numbers = 0.0, cap: Numbers = 1.0) -> I
     """
     weights = _weights(raw, name="raw")
     lower, upper = _bounds(floor, cap, arms=weights.size)
-    lower_bp, upper_bp = _whole_bounds(lower, upper)
+    lower_bp, upper_bp = _bounds_bp(lower, upper)
     quotas = project_kl(weights, lower=lower_bp, upper=upper_bp, total=BUCKETS)
     return _round_to(quotas, BUCKETS)
 
@@ -185,11 +186,12 @@ def _bound(value: Numbers, *, arms: int, name: str) -> np.ndarray:
     return np.array(np.broadcast_to(bound, (arms,)))
 
 
-def _whole_bounds(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bounds_bp(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # 0.07 * 10 000 is 700.0000000000001: without the tolerance its ceiling were 701.
     low, high = lower * BUCKETS, upper * BUCKETS
     inner_low, inner_high = np.ceil(low - TIE_BP), np.floor(high + TIE_BP)
-    crossed = inner_low > inner_high
-    inner_low = np.where(crossed | (inner_low.sum() > BUCKETS), np.floor(low + TIE_BP), inner_low)
-    inner_high = np.where(crossed | (inner_high.sum() < BUCKETS), np.ceil(high - TIE_BP), inner_high)
-    return inner_low, inner_high
+    ordered = bool((inner_low <= inner_high).all())
+    return (
+        inner_low if ordered and inner_low.sum() <= BUCKETS else low,
+        inner_high if ordered and inner_high.sum() >= BUCKETS else high,
+    )

@@ -3,22 +3,25 @@
 Everything is quadrature on the logit scale, no sampling: the same counts give the same 12 digits.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike
 from scipy import special
 
+from engine.beta_comparison import Against, against_control, best_arm, mean_difference
 from engine.beta_difference import difference_quantile, ratio_quantile
-from engine.beta_logit import Sketch, Tables, tabulate
-from engine.checks import check_arm, check_confidence_level, check_probability, finite_numbers, refuse_where
-from engine.quadrature import sum_of_others
+from engine.checks import (
+    Numbers,
+    check_arm,
+    check_confidence_level,
+    check_probability,
+    finite_numbers,
+    refuse_where,
+)
 from engine.statistics import BinaryCounts, Interval
 
 SMALLEST_SHAPE = 0.01
-TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +58,7 @@ class BetaPosterior:
 
     @classmethod
     def from_counts(
-        cls, counts: BinaryCounts, prior: tuple[ArrayLike, ArrayLike] = (1.0, 1.0)
+        cls, counts: BinaryCounts, prior: tuple[Numbers, Numbers] = (1.0, 1.0)
     ) -> "BetaPosterior":
         """Add the counts, shape (arm,), to the prior (successes, failures): scalars or shape (arm,)."""
         alpha, beta = (_shape_parameter(part, f"prior[{i}]") for i, part in enumerate(prior))
@@ -64,13 +67,13 @@ class BetaPosterior:
     @property
     def mean(self) -> Float64[np.ndarray, " arm"]:
         """Expected success rate, shape (arm,)."""
-        return self.alpha / (self.alpha + self.beta)
+        return np.asarray(self.alpha / (self.alpha + self.beta))
 
     @property
     def sd(self) -> Float64[np.ndarray, " arm"]:
         """Standard deviation of the success rate, shape (arm,)."""
         n = self.alpha + self.beta
-        return np.sqrt(self.alpha / n * (self.beta / n) / (n + 1.0))
+        return np.asarray(np.sqrt(self.alpha / n * (self.beta / n) / (n + 1.0)))
 
     def quantile(self, probability: float) -> Float64[np.ndarray, " arm"]:
         """Success rate that lies above `probability` of the posterior mass, shape (arm,)."""
@@ -132,7 +135,7 @@ def probability_best(posterior: BetaPosterior) -> Float64[np.ndarray, " arm"]:
     >>> probability_best(BetaPosterior(alpha=np.array([2.0, 1.0]), beta=np.array([1.0, 1.0])))
     array([0.66666667, 0.33333333])
     """
-    return _best(posterior).probability
+    return best_arm(posterior.alpha, posterior.beta).probability
 
 
 def expected_loss(posterior: BetaPosterior) -> Float64[np.ndarray, " arm"]:
@@ -160,7 +163,7 @@ def expected_loss(posterior: BetaPosterior) -> Float64[np.ndarray, " arm"]:
     >>> expected_loss(BetaPosterior(alpha=np.array([80.0, 60.0]), beta=np.array([20.0, 40.0]))).round(3)
     array([0. , 0.2])
     """
-    return _best(posterior).loss
+    return best_arm(posterior.alpha, posterior.beta).loss
 
 
 def probability_better(posterior: BetaPosterior, *, control: int) -> Float64[np.ndarray, " arm"]:
@@ -272,95 +275,21 @@ def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.
     alpha, n = shapes[control][0], sum(shapes[control])
     ratio = posterior.mean * (n - 1.0) / (alpha - 1.0) - 1.0 if alpha > 1.0 else np.full(arms, np.nan)
     ratio[control] = 0.0
-    return Lift(_mean_difference(posterior, control), rows[:, 0], rows[:, 1], ratio, *rows[:, 2:].T)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Best:
-    probability: Float64[np.ndarray, " arm"]
-    loss: Float64[np.ndarray, " arm"]
-    gap: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Against:
-    better: Float64[np.ndarray, " arm"]
-    worse: Float64[np.ndarray, " arm"]
-    loss: Float64[np.ndarray, " arm"]
-    gap: float
-
-
-def _best(posterior: BetaPosterior) -> _Best:
-    """P(best) and expected loss. All losses follow from the leader's: loss_i - loss_j = mean_j - mean_i.
-
-    The leader's own is the integral of F_leader (1 - prod F_others): all terms are positive, so it keeps
-    its digits when tiny, where E[max] - mean would cancel.
-    """
-    leader = int(np.argmax(posterior.mean))
-    behind = -_mean_difference(posterior, leader)
-    if posterior.mean.size == 1:
-        return _Best(np.ones(1), np.zeros(1), 0.0)
-
-    def integrands(arms: Sketch) -> np.ndarray:
-        rival = np.delete(arms.log_above, leader, axis=0).max(axis=0)
-        best = arms.log_density + arms.log_below.sum(axis=0) - arms.log_below
-        return np.vstack([best, arms.log_below[leader] + rival + arms.log_dx])
-
-    def solve(arms: Tables) -> _Best:
-        others = sum_of_others(arms.log_below)
-        best = (arms.density * np.exp(others)) @ arms.weight
-        loss = float((arms.below[leader] * -np.expm1(others[leader])) @ arms.dx)
-        return _Best(best, loss + behind, abs(float(best.sum()) - 1.0))
-
-    return _checked(posterior, integrands, solve)
-
-
-def _against(posterior: BetaPosterior, control: int) -> _Against:
-    """Each arm with the control alone; as above, the loss is integrated for the one that leads."""
-    c = check_arm(control, arms=posterior.mean.size)
-    lead = _mean_difference(posterior, c)
-    ahead = (lead >= 0.0)[:, None]
-    pairs = np.arange(posterior.mean.size) != c
-
-    def integrands(arms: Sketch) -> np.ndarray:
-        loss = np.where(ahead, arms.log_below + arms.log_above[c], arms.log_below[c] + arms.log_above)
-        better, worse = arms.log_density + arms.log_below[c], arms.log_below + arms.log_density[c]
-        return np.vstack([better[pairs], worse[pairs], (loss + arms.log_dx)[pairs]])
-
-    def solve(arms: Tables) -> _Against:
-        better = np.where(pairs, (arms.density * arms.below[c]) @ arms.weight, 0.5)
-        worse = np.where(pairs, (arms.below * arms.density[c]) @ arms.weight, 0.5)
-        regret = np.where(ahead, arms.below * arms.above[c], arms.below[c] * arms.above) @ arms.dx
-        loss = np.where(pairs, regret + np.maximum(-lead, 0.0), 0.0)
-        return _Against(better, worse, loss, float(np.max(np.abs(better + worse - 1.0))))
-
-    return _checked(posterior, integrands, solve)
-
-
-def _checked[Result: (_Best, _Against)](
-    posterior: BetaPosterior,
-    integrands: Callable[[Sketch], np.ndarray],
-    solve: Callable[[Tables], Result],
-) -> Result:
-    """Solve, and solve again on finer panels as long as the probabilities miss a sum of 1."""
-    for fineness in (1.0, 2.0, 4.0):
-        result = solve(tabulate(posterior.alpha, posterior.beta, integrands, fineness=fineness))
-        if result.gap <= TOLERANCE:
-            return result
-    raise ArithmeticError(
-        f"probabilities miss a sum of 1 by {result.gap:.1e}, must be at most {TOLERANCE}; "
-        f"report alpha={posterior.alpha.tolist()}, beta={posterior.beta.tolist()}"
+    return Lift(
+        mean_difference(posterior.alpha, posterior.beta, control),
+        rows[:, 0],
+        rows[:, 1],
+        ratio,
+        *rows[:, 2:].T,
     )
 
 
-def _mean_difference(posterior: BetaPosterior, control: int) -> Float64[np.ndarray, " arm"]:
-    # As one fraction: near 1 the means of two arms with 10^8 trials agree in their first 8 digits.
-    a, b = posterior.alpha, posterior.beta
-    return (a * b[control] - a[control] * b) / ((a + b) * (a[control] + b[control]))
-
-
-def _shape_parameter(values: object, name: str) -> Float64[np.ndarray, " arm"]:
+def _shape_parameter(values: Numbers, name: str) -> Float64[np.ndarray, " arm"]:
     array = np.atleast_1d(finite_numbers(values, name=name))
     rule = f"must be at least {SMALLEST_SHAPE}; below it quantiles underflow, a weak prior is 0.5"
     refuse_where(array < SMALLEST_SHAPE, array, name=name, rule=rule)
     return array
+
+
+def _against(posterior: BetaPosterior, control: int) -> Against:
+    return against_control(posterior.alpha, posterior.beta, control)

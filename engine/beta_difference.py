@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from math import exp, expm1, inf, log, log1p, pi, sqrt
 
 import numpy as np
-from jaxtyping import Float
 from scipy import special
 
 from engine.beta_logit import alive_interval, log_density, tails, widest_panel
-from engine.quadrature import Panels, panels_between
+from engine.quadrature import TOLERANCE, Panels, panels_between
 
 type Shapes = tuple[float, float]
 
 # e^-45 = 3e-20 of the density: beyond it the closed tails take over.
 ALIVE_NATS = 45.0
-TOLERANCE = 1e-10
 
 
 def difference_quantile(control: Shapes, arm: Shapes, tail: float, *, upper: bool) -> float:

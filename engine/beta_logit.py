@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from engine.quadrature import Panels, panels_between, relevant
+from engine.quadrature import NEGLIGIBLE_NATS, NODES, Panels, panels_between, relevant
 
 # Densities below e^-740 are zero in float64, and so are the tails beyond.
 DEAD_NATS = 740.0
@@ -20,6 +20,7 @@ DEAD_NATS = 740.0
 # 4 units of the logistic curve, whose poles lie pi away from the real line.
 PANEL_SD = 2.2
 PANEL_LOGITS = 4.0
+PANEL_NATS = 6.0
 
 
 def log_density(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -28,7 +29,7 @@ def log_density(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.ndarra
     Taken relative to the peak at logit(alpha / (alpha + beta)), because the textbook form
     alpha log x + beta log(1 - x) - betaln loses 1e-7 at 10^8 trials; this one loses 1e-12.
     """
-    return _log_peak(alpha, beta) - nats_below_peak(alpha, beta, t)
+    return np.asarray(_log_peak(alpha, beta) - nats_below_peak(alpha, beta, t))
 
 
 def nats_below_peak(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -42,31 +43,37 @@ def nats_below_peak(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.nd
     n = alpha + beta
     bounded = np.minimum(delta, 700.0)  # expm1 overflows at 709
     growth = np.log1p(shape / n * np.expm1(bounded)) + (delta - bounded)
-    return np.maximum(n * growth - shape * delta, 0.0)
+    return np.asarray(np.maximum(n * growth - shape * delta, 0.0))
 
 
 def tails(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """P(logit theta <= t) and P(logit theta > t), the smaller one with full relative accuracy.
+    """P(logit theta <= t) and P(logit theta > t), the smaller one with full relative accuracy."""
+    small = small_tail(alpha, beta, t)
+    below_peak = t <= np.log(alpha / beta)
+    return np.where(below_peak, small, 1.0 - small), np.where(below_peak, 1.0 - small, small)
 
-    The smaller of x and 1 - x goes into the incomplete beta function: near 1 the other one carries
-    8 digits where 16 are needed.
+
+def small_tail(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """P(logit theta <= t) up to the peak, P(logit theta > t) beyond it, with full relative accuracy.
+
+    `betainc` gets that tail directly. Where x is so near 1 that rounding it would move the tail (half an
+    ulp is 5e-17 sqrt(n / x(1-x)) standard deviations), `betaincc` of 1 - x gives it, five times slower.
     """
     alpha, beta, t = np.broadcast_arrays(alpha, beta, t)
-    left_half, below_peak = t <= 0.0, t <= np.log(alpha / beta)
-    first = _off_integer(np.where(left_half, alpha, beta))
-    second = _off_integer(np.where(left_half, beta, alpha))
-    x = special.expit(-np.abs(t))
-    alive = nats_below_peak(alpha, beta, t) < DEAD_NATS
-    near = np.abs(t) < 600.0
-    direct = left_half == below_peak
+    below_peak = t <= np.log(alpha / beta)
+    first, second = np.where(below_peak, alpha, beta), np.where(below_peak, beta, alpha)
+    outward = np.where(below_peak, t, -t)
+    p, q = special.expit(outward), special.expit(-outward)
+    alive = (nats_below_peak(alpha, beta, t) < DEAD_NATS) & (outward > -600.0)
+    fine = (p <= 0.5) | (alpha + beta <= 1e9 * p * q)
     small = np.zeros(t.shape)
-    special.betainc(first, second, x, out=small, where=alive & near & direct)
-    special.betaincc(first, second, x, out=small, where=alive & near & ~direct)
-    far = alive & ~near  # x itself would underflow; the end of the density is e^(alpha t) to 1e-250
-    if np.any(far):
-        shape = np.where(left_half, alpha, beta)
-        small = np.where(far, np.exp(log_density(alpha, beta, t)) / shape, small)
-    return np.where(below_peak, small, 1.0 - small), np.where(below_peak, 1.0 - small, small)
+    one, two = _off_integer(first), _off_integer(second)
+    special.betainc(one, two, p, out=small, where=alive & fine)
+    special.betaincc(two, one, q, out=small, where=alive & ~fine)
+    if outward.min() > -600.0:
+        return small
+    # Further out p would underflow, and the end of the density is e^(first t) to 1e-250.
+    return np.where(outward > -600.0, small, np.exp(log_density(alpha, beta, t)) / first)
 
 
 def _off_integer(shape: np.ndarray) -> np.ndarray:
@@ -77,8 +84,8 @@ def _off_integer(shape: np.ndarray) -> np.ndarray:
 
 def _log_peak(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
     n = alpha + beta
-    gauss = 0.5 * np.log(alpha / n * beta / (2.0 * np.pi))
-    return gauss + _stirling_remainder(n) - _stirling_remainder(alpha) - _stirling_remainder(beta)
+    whole, first, second = _stirling_remainder(np.stack([n, alpha, beta]))
+    return np.asarray(0.5 * np.log(alpha / n * beta / (2.0 * np.pi)) + whole - first - second)
 
 
 def _stirling_remainder(z: np.ndarray) -> np.ndarray:
@@ -110,7 +117,7 @@ def widest_panel(panels: Panels, sharpness: np.ndarray, core: tuple[float, float
     reaches to t = -4000.
     """
     beyond = np.maximum(np.maximum(core[0] - panels.right, panels.left - core[1]), 0.0)
-    return np.minimum(PANEL_LOGITS + 0.5 * beyond, PANEL_SD / np.maximum(sharpness, 1e-9))
+    return np.asarray(np.minimum(PANEL_LOGITS + 0.5 * beyond, PANEL_SD / np.maximum(sharpness, 1e-9)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,13 +156,34 @@ def tabulate(
 ) -> Tables:
     """Evaluate all arms where one of the `integrands` (logarithms, from a sketch) is not negligible."""
     panels = _shared_panels(alpha, beta, fineness)
-    edges = np.append(panels.left, panels.right[-1])
-    height = integrands(_sketch(alpha[:, None], beta[:, None], edges))
-    t, weight = panels.select(relevant(height[:, :-1], height[:, 1:])).nodes()
-    nats = nats_below_peak(alpha[:, None], beta[:, None], t)
-    density = np.exp(_log_peak(alpha, beta)[:, None] - nats)
-    below, above = tails(alpha[:, None], beta[:, None], t)
+    a, b = alpha[:, None], beta[:, None]
+    height = integrands(_sketch(a, b, np.append(panels.left, panels.right[-1])))
+    panels = _gentle(panels.select(relevant(height[:, :-1], height[:, 1:])), a, b)
+    t, weight = panels.nodes()
+    density = np.exp(log_density(a, b, t))
+    rising = panels.right <= np.log(a / b)
+    start = small_tail(a, b, np.where(rising, panels.left, panels.right))
+    small = np.repeat(start, NODES.size, axis=1) + panels.running(density, rising)
+    rising = np.repeat(rising, NODES.size, axis=1)
+    below, above = np.where(rising, small, 1.0 - small), np.where(rising, 1.0 - small, small)
     return Tables(weight, weight * special.expit(t) * special.expit(-t), density, below, above)
+
+
+def _gentle(panels: Panels, alpha: np.ndarray, beta: np.ndarray) -> Panels:
+    """Cut panels in which a density changes by more than 6 nats: its running integral would lose digits.
+
+    Lower tails multiply each other, so all of them count; of the upper tails only those near the thickest.
+    """
+    ends = np.stack([panels.left, panels.right])
+    slope = np.abs(alpha * special.expit(-ends[:, None]) - beta * special.expit(ends[:, None])).max(axis=0)
+    nats = nats_below_peak(alpha, beta, ends[:, None]).min(axis=0)
+    rising = panels.right <= np.log(alpha / beta)
+    thickest = np.where(rising, DEAD_NATS, nats).min(axis=0)
+    counts = nats < np.where(rising, DEAD_NATS, np.minimum(thickest + NEGLIGIBLE_NATS, DEAD_NATS))
+    steepest = np.where(counts, slope, 0.0).max(axis=0)
+    return panels.split(
+        np.ceil(np.maximum(steepest * (panels.right - panels.left) / PANEL_NATS, 1.0)).astype(np.int64)
+    )
 
 
 def _shared_panels(alpha: np.ndarray, beta: np.ndarray, fineness: float) -> Panels:

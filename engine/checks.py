@@ -64,7 +64,9 @@ def finite_numbers(values: Numbers, *, name: str) -> np.ndarray:
     return array
 
 
-def refuse_where(bad: np.ndarray, values: np.ndarray, *, name: str, rule: str, bound: object = None) -> None:
+def refuse_where(
+    bad: np.ndarray | np.bool_, values: np.ndarray, *, name: str, rule: str, bound: object = None
+) -> None:
     """Raise ValueError for the first entry marked `bad`: its position, its value and the rule it breaks.
 
     `{}` in `rule` is replaced by the entry of `bound` at that position, or by a `bound` that is no array.
@@ -78,4 +80,4 @@ def refuse_where(bad: np.ndarray, values: np.ndarray, *, name: str, rule: str, b
 
 def _refuse(array: np.ndarray, bad: Callable[[np.ndarray], np.ndarray], name: str, rule: str) -> None:
     if array.dtype.kind in "biuf":
-        refuse_where(np.asarray(bad(array)), array, name=name, rule=rule)
+        refuse_where(bad(array), array, name=name, rule=rule)

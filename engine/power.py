@@ -187,7 +187,7 @@ def minimum_detectable_effect(
     Raises
     ------
     ValueError
-        Arguments out of bounds; so few units that not even the largest effect is detected.
+        Arguments out of bounds; so few units (below 5 or so) that no effect is detected.
 
     Examples
     --------

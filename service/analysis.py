@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from engine.beta_binomial import BetaPosterior
-from engine.normal import NormalPosterior
 from scipy.special import stdtrit
 
 from domain.experiments import Experiment, Variant
 from domain.metrics import Metric
 from domain.report import MetricSummary, Pair, PosteriorSummary
 from engine import beta_binomial, normal
+from engine.beta_binomial import BetaPosterior
+from engine.normal import NormalPosterior
 from engine.proportions import wilson_interval
 from engine.statistics import BinaryCounts, Interval, Moments
 from service.evidence import Statistics, higher_is_better, statistics_of

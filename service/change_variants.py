@@ -14,8 +14,8 @@ from domain.errors import (
     VersionOfOtherPrompt,
 )
 from domain.experiments import MAX_VARIANTS, Experiment, NewVariant, Variant, check_bounds
-from engine.version import ENGINE_VERSION
 from engine.allocation import largest_remainder
+from engine.version import ENGINE_VERSION
 from service.find import allocation_now, experiment_of, version_of
 from service.split import bounded, live_variants
 from storage.allocations import append_allocation

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
-from engine.beta_binomial import BetaPosterior
-from engine.normal import NormalPosterior
 
 from domain.experiments import Experiment
 from domain.report import BayesSummary, Comparison, Lift, SeedRule, TestSummary
 from engine import beta_binomial, normal
+from engine.beta_binomial import BetaPosterior
 from engine.multiplicity import holm
+from engine.normal import NormalPosterior
 from engine.proportions import ZTest
 from engine.statistics import BinaryCounts
 from service.analysis import Analysis, Posterior, number

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from engine.thompson import thompson_split, top_two_split
 
 from domain.experiments import Experiment, Policy, Variant
 from domain.metrics import Metric
 from engine import beta_binomial, normal
 from engine.allocation import served_split
 from engine.statistics import BinaryCounts
+from engine.thompson import thompson_split, top_two_split
 from service.evidence import Statistics, higher_is_better
 
 UNIFORM_PRIOR = (1.0, 1.0)

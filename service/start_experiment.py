@@ -18,8 +18,8 @@ from domain.experiments import (
     shares_of,
 )
 from domain.metrics import Metric, declare
-from engine.version import ENGINE_VERSION
 from engine.allocation import largest_remainder
+from engine.version import ENGINE_VERSION
 from service.find import experiment_of, prompt_id_named, version_of
 from storage.allocations import append_allocation
 from storage.audit import append_audit

@@ -35,7 +35,8 @@ def _json(name: str, *, nullable: bool = False) -> sa.Column[object]:
 prompts = sa.Table(
     "prompts",
     metadata,
-    _id(),
+    # Said aloud, because the id is also part of a foreign key below.
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("name_folded", sa.Text, nullable=False, unique=True),
     # One column is the only truth about "active": two versions cannot be active at once.

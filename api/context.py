@@ -1,0 +1,48 @@
+"""The parts of a running server, and how a handler reaches them."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request
+
+from api.assigner import Assigner
+from api.auth import Keyring, caller_of
+from api.clock import Clock
+from api.last_known import LastKnown
+from api.metrics import ServerMetrics
+from api.recorder import Recorder
+from api.settings import Settings
+from storage.database import Database
+
+AnyRequest = Request[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What `create_app` puts together."""
+
+    settings: Settings
+    database: Database
+    clock: Clock
+    last_known: LastKnown
+    assigner: Assigner
+    recorder: Recorder
+    keyring: Keyring
+    metrics: ServerMetrics
+
+
+def parts_of(request: AnyRequest) -> Parts:
+    """The parts of the server that answers this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def actor_of(request: AnyRequest) -> str:
+    """Whom the audit names."""
+    return caller_of(request).label
+
+
+def now_of(request: AnyRequest) -> dt.datetime:
+    """The server's time."""
+    return parts_of(request).clock()

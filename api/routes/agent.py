@@ -1,0 +1,71 @@
+"""What the agent asks: a version for a call, and what became of it."""
+
+from litestar import post
+
+from api.context import AnyRequest, parts_of
+from api.openapi import answers, takes
+from api.problems import RequestProblem
+from api.reading import read_body
+from api.recorder import read_outcomes, rejected, result_of
+from domain.assignments import AssignmentAnswer, NewAssignment
+from domain.errors import DomainError
+from domain.fields import Record
+from domain.outcomes import NewOutcome, OutcomeResult
+
+
+class OutcomeAnswer(Record, kw_only=True):
+    """The answer of `POST /outcomes`, one result an outcome, in their order."""
+
+    results: list[OutcomeResult]
+
+
+@post(
+    "/assignments",
+    opt={"scope": "agent"},
+    status_code=200,
+    operation_class=takes(NewAssignment),
+    responses=answers(404, 413, 415),
+    summary="Give a call its prompt version",
+)
+async def post_assignment(request: AnyRequest) -> AssignmentAnswer:
+    """The same unit always gets the same answer; it comes in time even while the database is away."""
+    new = await read_body(request, NewAssignment)
+    parts = parts_of(request)
+    assignment = await parts.assigner.answer(new)
+    parts.metrics.assignments.labels(assignment.reason).inc()
+    return assignment.answer()
+
+
+@post(
+    "/outcomes",
+    opt={"scope": "agent"},
+    status_code=200,
+    operation_class=takes(NewOutcome, many=True),
+    responses=answers(404, 409, 413, 415),
+    summary="Tell what became of one call, or of up to 1 000",
+)
+async def post_outcomes(request: AnyRequest) -> OutcomeAnswer:
+    """Answered after the commit. A single outcome that is refused is a problem; in a list each has its result.
+
+    Transcripts are checked and not stored yet: storing waits for their redaction.
+    """
+    items, is_list = await read_outcomes(request)
+    parts = parts_of(request)
+    good = [item for item in items if isinstance(item, NewOutcome)]
+    recorded = iter(await parts.recorder.take(good) if good else [])
+    results: list[OutcomeResult] = []
+    for index, item in enumerate(items):
+        if isinstance(item, RequestProblem):
+            raw = (await request.json())[index]
+            results.append(rejected(raw, item.kind.document(item.detail, errors=item.errors)))
+            continue
+        outcome = next(recorded)
+        if isinstance(outcome, DomainError) and not is_list:
+            raise outcome
+        results.append(result_of(item, outcome))
+    for result in results:
+        parts.metrics.outcomes.labels(result.status).inc()
+    return OutcomeAnswer(results=results)
+
+
+ROUTES = [post_assignment, post_outcomes]

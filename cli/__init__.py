@@ -1,0 +1,1 @@
+"""The `promptbandit` command, one file a command."""

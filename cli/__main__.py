@@ -1,0 +1,5 @@
+"""`python -m cli` is `promptbandit`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,8 @@
+"""`promptbandit demo`."""
+
+import click
+
+
+@click.command()
+def demo() -> None:
+    """Placeholder."""

@@ -1,0 +1,98 @@
+"""The report as a table that a person can read."""
+
+from rich.console import Console
+from rich.table import Table
+
+from domain.report import Comparison, MetricSummary, Pair, Report, TestSummary
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Variants, comparisons on the goal, and the recommendation in words."""
+    console.print(
+        f"\n[bold]{report.experiment}[/bold] on prompt {report.prompt}: {report.status}, policy {report.policy}"
+    )
+    console.print(_variants(report))
+    console.print(_comparisons(report))
+    _say_recommendation(report, console)
+
+
+def _variants(report: Report) -> Table:
+    table = Table(title="Variants (* the control; loss: expected loss of choosing it)", title_justify="left")
+    metrics = list(report.variants[0].metrics)
+    for name in ("variant", "calls", "share", *metrics, "P(best)", "loss"):
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for variant in report.variants:
+        notes = [
+            note for note, true in (("control", variant.is_control), ("retired", not variant.live)) if true
+        ]
+        table.add_row(
+            variant.key + (f" ({', '.join(notes)})" if notes else ""),
+            f"{variant.assigned}",
+            _percent(variant.share),
+            *(_metric(name, variant.metrics[name]) for name in metrics),
+            _number(variant.probability_best, 4),
+            _number(variant.expected_loss, 4),
+        )
+    return table
+
+
+def _metric(name: str, summary: MetricSummary) -> str:
+    if summary.mean is None:
+        return "-"
+    digits = 1 if name.endswith("_s") else 3
+    return f"{summary.mean:.{digits}f}"
+
+
+def _comparisons(report: Report) -> Table:
+    level = f"{100 * (1 - report.planned.alpha):g} %"
+    table = Table(title=f"Against the control ({level} intervals)", title_justify="left")
+    for name in ("metric", "variant", "difference", "test: interval", "p", "P(better)"):
+        table.add_column(name, justify="left" if name in ("metric", "variant") else "right")
+    for item in report.comparisons:
+        table.add_row(item.metric, item.variant, *_comparison(item))
+    return table
+
+
+def _comparison(item: Comparison) -> tuple[str, ...]:
+    test: TestSummary | None = item.z_test or item.welch_test
+    digits = 2 if item.metric.endswith("_s") else 4
+    if test is None or test.estimate is None:
+        return ("no data", "", "", "")
+    return (
+        f"{test.estimate:+.{digits}f}",
+        _pair(test.interval, digits),
+        _number(test.p_value, 4),
+        _number(item.bayes.probability_better, 4),
+    )
+
+
+def _say_recommendation(report: Report, console: Console) -> None:
+    advice = report.recommendation
+    what = advice.action.replace("_", " ") + (f": {advice.variant}" if advice.variant else "")
+    console.print(f"[bold]Recommendation: {what}[/bold]")
+    for reason in advice.because:
+        console.print(f"  because {reason}", soft_wrap=True)
+    for gap in advice.still_needed:
+        console.print(f"  still needed: {gap}", soft_wrap=True)
+    if report.planned.sample_size_per_variant is not None:
+        console.print(
+            f"  planned: {report.planned.sample_size_per_variant} outcomes per variant to find "
+            f"{100 * report.planned.minimum_detectable_effect:g} points with power "
+            f"{report.planned.power:g} at alpha {report.planned.alpha:g}, at least {report.planned.min_days:g} days",
+            soft_wrap=True,
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _pair(pair: Pair, digits: int) -> str:
+    lower, upper = pair
+    if lower is None or upper is None:
+        return "-"
+    return f"{lower:+.{digits}f} to {upper:+.{digits}f}"

