@@ -190,7 +190,7 @@ def answer_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Resp
     if is_storage_away(error):
         log("storage_away", level="warning", error=type(error).__name__)
         return answer_request_problem(request, StorageAway())
-    if isinstance(error, IntegrityError):
+    if isinstance(error, IntegrityError) and _is_lost_race(error):
         detail = "somebody else changed the same record at this moment; read it and try again"
         return _response(request, CONFLICT.document(detail))
     if isinstance(error, DataError):
@@ -199,6 +199,12 @@ def answer_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Resp
     return _response(
         request, INTERNAL_ERROR.document("it was logged under this request_id; nothing was stored")
     )
+
+
+def _is_lost_race(error: IntegrityError) -> bool:
+    """Whether a unique constraint refused what somebody else stored a moment before."""
+    state = getattr(error.orig, "sqlstate", None)
+    return state == "23505" if state else "UNIQUE constraint failed" in str(error.orig)
 
 
 def request_id_of(request: Request[Any, Any, Any]) -> str:

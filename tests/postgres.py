@@ -71,7 +71,14 @@ class Postgres:
 
     def start(self) -> None:
         """Start (again) on the same port and wait until it answers."""
-        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"]
+        settings = [
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "max_connections=200",
+        ]
         self._process = subprocess.Popen(
             [self.bin / "postgres", "-D", self.data, "-p", str(self.port), *settings],
             stdout=subprocess.DEVNULL,

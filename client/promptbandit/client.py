@@ -12,13 +12,13 @@ from typing import Any, Self
 import httpx
 import msgspec
 
+from promptbandit.answers import read_json, read_problem
 from promptbandit.errors import NoPromptAvailable, Refused
 from promptbandit.fallbacks import Fallbacks
 from promptbandit.memory import Given, Memory
 from promptbandit.outbox import Outbox, Waiting
-from promptbandit.problems import read_problem
 from promptbandit.records import Assignment, AssignmentRequest, MetricValue, Outcome, Stats
-from promptbandit.transport import Unreachable
+from promptbandit.transport import TRANSIENT, Unreachable
 from promptbandit.warn import WarnOnce
 from promptbandit.worker import Worker
 
@@ -121,14 +121,16 @@ class Client:
             raise Refused(prompt=prompt, status=422, problem={"detail": str(error)}) from error
         try:
             answer = self._worker.ask("/assignments", body, wait_s=self._timeout_s)
-            if 200 <= answer.status < 300:
-                return msgspec.json.decode(answer.body, type=Assignment)
-        except (Unreachable, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except Unreachable as error:
             reason = f"{self._base_url}: {error}"
             raise NoPromptAvailable(prompt=prompt, reason=reason) from error
-        if 300 <= answer.status < 500 and answer.status not in (408, 429):
+        assignment = read_json(answer.body, Assignment) if answer.status == 200 else None
+        if assignment is not None:
+            return assignment
+        if 300 <= answer.status < 500 and answer.status not in TRANSIENT:
             raise Refused(prompt=prompt, status=answer.status, problem=read_problem(answer.body))
-        raise NoPromptAvailable(prompt=prompt, reason=f"{self._base_url} answered {answer.status}")
+        reason = f"{self._base_url} answered {answer.status} without an assignment"
+        raise NoPromptAvailable(prompt=prompt, reason=reason)
 
     def record(
         self,
@@ -229,22 +231,27 @@ def _check_at_least(name: str, value: float, bound: float) -> None:
         raise ValueError(f"{name} == {value!r}, must be finite and at least {bound:g}")
 
 
-def _checked_metrics(metrics: Mapping[str, MetricValue]) -> dict[str, MetricValue]:
+def _checked_metrics(metrics: Mapping[str, object]) -> dict[str, MetricValue]:
     if not metrics:
         raise ValueError("metrics is empty, must hold at least one; write {'resolved': True}")
-    for name, value in metrics.items():
-        if not isinstance(name, str) or not isinstance(value, bool | int | float | None):
-            raise TypeError(
-                f"metrics[{name!r}] is of type {type(value).__name__}, must be bool, int, float or None; "
-                "convert it, for example with bool(...) or float(...)"
-            )
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"metrics[{name!r}] == {value}, must be finite; write None for an unknown value")
-    return dict(metrics)
+    return {name: _checked_value(name, value) for name, value in metrics.items()}
+
+
+def _checked_value(name: str, value: object) -> MetricValue:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if not isinstance(value, float):
+        raise TypeError(
+            f"metrics[{name!r}] is of type {type(value).__name__}, must be bool, int, float or None; "
+            "convert it, for example with bool(...) or float(...)"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"metrics[{name!r}] == {value}, must be finite; write None for an unknown value")
+    return float(value)  # numpy's float64 is a float, too, but not for JSON
 
 
 def _checked_time(occurred_at: dt.datetime | None) -> dt.datetime:
-    when = occurred_at or dt.datetime.now(dt.UTC)
+    when = dt.datetime.now(dt.UTC) if occurred_at is None else occurred_at
     if when.utcoffset() is None:
         raise ValueError(f"occurred_at == {when!r}, must have a time zone; write datetime.now(UTC)")
     return when

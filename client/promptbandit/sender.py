@@ -8,19 +8,16 @@ import asyncio
 import logging
 import random
 
-import msgspec
-
+from promptbandit.answers import describe, read_json, read_problem
 from promptbandit.backoff import delay_s, slow_delay_s
 from promptbandit.outbox import Outbox, Waiting
-from promptbandit.problems import describe, read_problem
 from promptbandit.records import OutcomeResult, OutcomeResults
-from promptbandit.transport import Answer, Transport, Unreachable
+from promptbandit.transport import TRANSIENT, Answer, Transport, Unreachable
 from promptbandit.warn import WarnOnce
 
 BATCH = 100  # one transaction on the server
 TIMEOUT_S = 5.0
 
-_TRANSIENT = frozenset({408, 429})
 _KEY_REFUSED = frozenset({401, 403})
 _BECAUSE_OF_ONE_ITEM = frozenset({400, 413, 422})
 
@@ -119,15 +116,12 @@ def _results(answer: Answer, number: int) -> list[OutcomeResult] | None:
     """The acknowledgement; None where the answer is none, for example a proxy's page with status 200."""
     if answer.status != 200:
         return None
-    try:
-        results = msgspec.json.decode(answer.body, type=OutcomeResults).results
-    except msgspec.MsgspecError:
-        return None
-    return results if len(results) == number else None
+    told = read_json(answer.body, OutcomeResults)
+    return told.results if told is not None and len(told.results) == number else None
 
 
 def _is_final(status: int) -> bool:
-    return 400 <= status < 500 and status not in _TRANSIENT and not _needs_a_person(status)
+    return 400 <= status < 500 and status not in TRANSIENT and not _needs_a_person(status)
 
 
 def _needs_a_person(status: int) -> bool:

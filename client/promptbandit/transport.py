@@ -13,6 +13,7 @@ from promptbandit.backoff import read_retry_after_s
 
 MAX_CONNECTIONS = 64  # the bulkhead: what a frozen server can tie up
 KEEPALIVE_S = 4.0  # uvicorn closes idle connections after 5 s; a request must not meet that moment
+TRANSIENT = frozenset({408, 429})  # the statuses below 500 that pass by themselves
 
 _DIED_UNDER_WAY = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 

@@ -129,7 +129,7 @@ def _make_immutable(table: str) -> None:
 def _create_tables() -> None:
     op.create_table(
         "prompts",
-        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("id", BIG_ID, nullable=False, autoincrement=True),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("name_folded", sa.Text(), nullable=False),
         sa.Column("active_version_id", BIG_ID, nullable=True),
@@ -281,7 +281,8 @@ def _create_tables() -> None:
             "reason IN ('SPLIT', 'STATIC', 'STALE', 'DEFAULT')", name=op.f("ck_assignments_reason")
         ),
         sa.CheckConstraint(
-            "(experiment_id IS NULL) = (variant_id IS NULL) AND (variant_id IS NULL) = (allocation_id IS NULL) AND (allocation_id IS NULL) = (probability IS NULL)",
+            "(experiment_id IS NULL) = (variant_id IS NULL) AND (variant_id IS NULL) = (allocation_id IS NULL)"
+            " AND (allocation_id IS NULL) = (probability IS NULL)",
             name=op.f("ck_assignments_experiment_whole"),
         ),
         sa.ForeignKeyConstraint(
