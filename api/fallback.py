@@ -9,7 +9,7 @@ from domain.fields import JsonObject, PromptText, Request, ToolsConfig
 from domain.prompts import ServedVersion, content_hash
 
 
-class FallbackPrompt(Request, kw_only=True):
+class FallbackPrompt(Request, frozen=True, kw_only=True):
     """One hard-coded prompt."""
 
     system_prompt: PromptText

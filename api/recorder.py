@@ -70,7 +70,7 @@ class Recorder:
 
     async def _store(self, outcomes: list[NewOutcome]) -> list[Recorded]:
         results: list[Recorded] = []
-        for chunk in batched(outcomes, CHUNK, strict=False):
+        for chunk in batched(outcomes, CHUNK):
             async with self._database.writing() as connection:
                 results += await record(connection, chunk, now=self._clock())
         return results

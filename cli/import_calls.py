@@ -15,8 +15,9 @@ from api.clock import utc_now
 from api.problems import RequestProblem
 from api.reading import convert, parse_json
 from cli.running import run_with_database
-from domain.errors import DomainError
+from domain.errors import DomainError, InvalidValue
 from domain.fields import ExperimentKey, Name
+from domain.metrics import outcome_value
 from service.import_calls import Imported, ImportedCall, ImportedExperiment, infer_metrics, open_import
 from service.import_calls import import_calls as store
 from storage.database import Database
@@ -59,6 +60,7 @@ def import_calls(
     if bool(variants) != bool(variant_from):
         raise click.UsageError("--variant-from and --variant go together")
     lines, ignored = _read(file, variant_from, mapping)
+    _check_values(lines)
     keys = list(dict.fromkeys(mapping.values())) or sorted({c.variant for _, c in lines if c.variant})
     wanted = _experiment(keys, [call for _, call in lines], experiment or f"{prompt}-import")
     imported = run_with_database(lambda database: _store(database, lines, prompt, wanted))
@@ -102,8 +104,7 @@ def _read(file: Path, variant_from: str | None, mapping: dict[str, str]) -> tupl
 
 
 def _raw_lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    opened = gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
-    with opened as stream:
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
         try:
             yield from ((number, raw) for number, raw in enumerate(stream, 1) if raw.strip())
         except (gzip.BadGzipFile, EOFError) as error:
@@ -135,6 +136,18 @@ def _variant(number: int, value: Any, mapping: dict[str, str], field: str) -> st
     )
 
 
+def _check_values(lines: list[Line]) -> None:
+    declared = {metric.name: metric for metric in infer_metrics([call for _, call in lines])}
+    for number, call in lines:
+        for name, value in call.metrics.items():
+            if value is None:
+                continue
+            try:
+                outcome_value(name, value, declared)
+            except InvalidValue as error:
+                raise ValueError(f"line {number}: {error.pointer} {error}; nothing was imported") from error
+
+
 def _experiment(keys: list[str], calls: list[ImportedCall], key: str) -> ImportedExperiment | None:
     if not keys:
         return None
@@ -157,7 +170,7 @@ async def _store(
     done = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing", total=len(lines))
-        for chunk in batched(lines, CHUNK, strict=False):
+        for chunk in batched(lines, CHUNK):
             async with database.writing() as connection:
                 done.append(await store(connection, chunk, prompt=prompt, experiment=experiment, now=now))
             progress.advance(task, len(chunk))

@@ -1,5 +1,6 @@
 """The report as a table that a person can read."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,16 +18,19 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _variants(report: Report) -> Table:
-    table = Table(title="Variants (* the control; loss: expected loss of choosing it)", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        title="Variants (* the control; loss: expected loss of choosing it)",
+        title_justify="left",
+    )
     metrics = list(report.variants[0].metrics)
     for name in ("variant", "calls", "share", *metrics, "P(best)", "loss"):
         table.add_column(name, justify="left" if name == "variant" else "right")
     for variant in report.variants:
-        notes = [
-            note for note, true in (("control", variant.is_control), ("retired", not variant.live)) if true
-        ]
+        notes = ("*" if variant.is_control else "") + ("" if variant.live else " retired")
         table.add_row(
-            variant.key + (f" ({', '.join(notes)})" if notes else ""),
+            variant.key + notes,
             f"{variant.assigned}",
             _percent(variant.share),
             *(_metric(name, variant.metrics[name]) for name in metrics),
@@ -45,7 +49,12 @@ def _metric(name: str, summary: MetricSummary) -> str:
 
 def _comparisons(report: Report) -> Table:
     level = f"{100 * (1 - report.planned.alpha):g} %"
-    table = Table(title=f"Against the control ({level} intervals)", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        title=f"Against the control ({level} intervals)",
+        title_justify="left",
+    )
     for name in ("metric", "variant", "difference", "test: interval", "p", "P(better)"):
         table.add_column(name, justify="left" if name in ("metric", "variant") else "right")
     for item in report.comparisons:
@@ -61,7 +70,7 @@ def _comparison(item: Comparison) -> tuple[str, ...]:
     return (
         f"{test.estimate:+.{digits}f}",
         _pair(test.interval, digits),
-        _number(test.p_value, 4),
+        _p_value(test.p_value),
         _number(item.bayes.probability_better, 4),
     )
 
@@ -89,6 +98,10 @@ def _percent(share: float) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _p_value(value: float | None) -> str:
+    return "< 0.0001" if value is not None and value < 0.0001 else _number(value, 4)
 
 
 def _pair(pair: Pair, digits: int) -> str:

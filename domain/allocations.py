@@ -5,7 +5,7 @@ import datetime as dt
 from domain.fields import JsonObject, Record
 
 
-class Allocation(Record, kw_only=True):
+class Allocation(Record, frozen=True, kw_only=True):
     """A split that stood still from `created_at` until the next one; append-only.
 
     `split` is in basis points by variant key (10 000 in all); `probability_best` is the raw split by

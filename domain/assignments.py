@@ -9,7 +9,7 @@ from domain.prompts import ServedVersion
 Reason = Literal["SPLIT", "STATIC", "STALE", "DEFAULT"]
 
 
-class NewAssignment(Request, kw_only=True):
+class NewAssignment(Request, frozen=True, kw_only=True):
     """`POST /assignments`."""
 
     prompt: Name
@@ -17,7 +17,7 @@ class NewAssignment(Request, kw_only=True):
     segment: Segment | None = None
 
 
-class Assignment(Record, kw_only=True):
+class Assignment(Record, frozen=True, kw_only=True):
     """What a unit was given: the version, and where an experiment ran also variant and probability.
 
     `prompt_id` is null only for a DEFAULT answer given while nothing was known of the database.
@@ -51,7 +51,7 @@ class Assignment(Record, kw_only=True):
         )
 
 
-class AssignmentAnswer(Record, kw_only=True):
+class AssignmentAnswer(Record, frozen=True, kw_only=True):
     """The answer of `POST /assignments`."""
 
     prompt: str

@@ -5,7 +5,7 @@ import datetime as dt
 from domain.fields import JsonObject, Record
 
 
-class AuditEntry(Record, kw_only=True):
+class AuditEntry(Record, frozen=True, kw_only=True):
     """One act on one record, with what it was before and after."""
 
     id: int

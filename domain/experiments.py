@@ -27,7 +27,7 @@ Status = Literal["running", "stopped"]
 MAX_VARIANTS = 20
 
 
-class Policy(Record, kw_only=True):
+class Policy(Record, frozen=True, kw_only=True):
     """How the split moves. Shares are in [0, 1]; burn_in is in matured outcomes per variant."""
 
     name: PolicyName
@@ -39,7 +39,7 @@ class Policy(Record, kw_only=True):
     half_life_calls: float | None = None
 
 
-class NewPolicy(Request, kw_only=True):
+class NewPolicy(Request, frozen=True, kw_only=True):
     """The policy as the manager asks for it; what is left out takes the default."""
 
     name: PolicyName
@@ -51,7 +51,7 @@ class NewPolicy(Request, kw_only=True):
     half_life_calls: Annotated[float, Meta(ge=100.0, le=1e9)] | None = None
 
 
-class Variant(Record, kw_only=True):
+class Variant(Record, frozen=True, kw_only=True):
     """One version taking part. `version_id` is null only for imported calls whose text nobody recorded."""
 
     id: int
@@ -64,7 +64,7 @@ class Variant(Record, kw_only=True):
     retired_at: dt.datetime | None = None
 
 
-class NewVariant(Request, kw_only=True):
+class NewVariant(Request, frozen=True, kw_only=True):
     """A variant of a new experiment, or a new arm of a running one; `share` is its part of the calls."""
 
     key: VariantKey
@@ -72,7 +72,7 @@ class NewVariant(Request, kw_only=True):
     share: Probability | None = None
 
 
-class PlannedLook(Record, kw_only=True):
+class PlannedLook(Record, frozen=True, kw_only=True):
     """The one look at the planned sample size, taken once and kept: the fixed-sample test is valid only there."""
 
     at: dt.datetime
@@ -82,7 +82,7 @@ class PlannedLook(Record, kw_only=True):
     harmed: dict[str, list[str]]
 
 
-class Experiment(Record, kw_only=True):
+class Experiment(Record, frozen=True, kw_only=True):
     """A comparison of variants of one prompt."""
 
     id: int
@@ -120,7 +120,7 @@ class Experiment(Record, kw_only=True):
         return next((variant for variant in self.variants if variant.key == key), None)
 
 
-class NewExperiment(Request, kw_only=True):
+class NewExperiment(Request, frozen=True, kw_only=True):
     """`POST /experiments`."""
 
     key: ExperimentKey
@@ -137,7 +137,7 @@ class NewExperiment(Request, kw_only=True):
     min_days: Annotated[float, Meta(ge=0.0, le=365.0)] = 7.0
 
 
-class NewAbTest(Request, kw_only=True):
+class NewAbTest(Request, frozen=True, kw_only=True):
     """`POST /prompts/ab-tests`: an experiment with two variants; `traffic_split` is the share of b."""
 
     test_name: ExperimentKey
@@ -146,7 +146,7 @@ class NewAbTest(Request, kw_only=True):
     traffic_split: OpenProbability = 0.5
 
 
-class StopExperiment(Request, kw_only=True):
+class StopExperiment(Request, frozen=True, kw_only=True):
     """`PATCH /experiments/{key}/stop`: with a winner, that variant's version becomes active."""
 
     winner: VariantKey | None = None

@@ -13,7 +13,7 @@ Scope = Literal["agent", "analyst", "optimizer", "manager"]
 SCOPES: tuple[Scope, ...] = ("agent", "analyst", "optimizer", "manager")
 
 
-class ApiKey(Record, kw_only=True):
+class ApiKey(Record, frozen=True, kw_only=True):
     """A key as it is stored: never the secret, only its SHA-256."""
 
     prefix: str

@@ -18,7 +18,7 @@ MAX_AMOUNT = 1e12
 MAX_SECONDS = 30 * 86_400.0  # nobody is on the phone for a month: it is milliseconds sent as seconds
 
 
-class Metric(Record, kw_only=True):
+class Metric(Record, frozen=True, kw_only=True):
     """One measure of an experiment."""
 
     name: str
@@ -29,7 +29,7 @@ class Metric(Record, kw_only=True):
     margin: float | None = None
 
 
-class NewMetric(Request, kw_only=True):
+class NewMetric(Request, frozen=True, kw_only=True):
     """A metric as the manager declares it."""
 
     name: MetricName

@@ -18,7 +18,7 @@ MAX_OUTCOMES = 1_000
 CLOCK_TOLERANCE = dt.timedelta(minutes=5)  # agents' clocks differ from ours by less
 
 
-class Turn(Request, kw_only=True):
+class Turn(Request, frozen=True, kw_only=True):
     """One turn of a transcript."""
 
     role: Annotated[str, Meta(min_length=1, max_length=50)]
@@ -27,7 +27,7 @@ class Turn(Request, kw_only=True):
     tool_calls: list[Any] | None = None
 
 
-class NewOutcome(Request, kw_only=True):
+class NewOutcome(Request, frozen=True, kw_only=True):
     """`POST /outcomes`: what became of a call; a null value is missing, never a failure."""
 
     prompt: Name
@@ -39,7 +39,7 @@ class NewOutcome(Request, kw_only=True):
     transcript: Annotated[list[Turn], Meta(max_length=2_000)] | None = None
 
 
-class OutcomeResult(Record, kw_only=True):
+class OutcomeResult(Record, frozen=True, kw_only=True):
     """What happened to one outcome; `problem` is the problem document of a rejected one."""
 
     prompt: str
@@ -48,7 +48,7 @@ class OutcomeResult(Record, kw_only=True):
     problem: dict[str, Any] | None = None
 
 
-class StoredOutcome(Record, kw_only=True):
+class StoredOutcome(Record, frozen=True, kw_only=True):
     """A row of `outcomes`, as far as telling it again needs it."""
 
     value: float
@@ -57,7 +57,7 @@ class StoredOutcome(Record, kw_only=True):
     revision: int
 
 
-class Place(Record, kw_only=True):
+class Place(Record, frozen=True, kw_only=True):
     """Where a unit's outcomes are counted."""
 
     experiment_id: int
@@ -66,7 +66,7 @@ class Place(Record, kw_only=True):
     segment: str
 
 
-class Delta(Record, kw_only=True):
+class Delta(Record, frozen=True, kw_only=True):
     """What one metric's sufficient statistics change by."""
 
     n: int = 0
@@ -80,7 +80,7 @@ class Delta(Record, kw_only=True):
         )
 
 
-class Settled(Record, kw_only=True):
+class Settled(Record, frozen=True, kw_only=True):
     """What one outcome does: values that are new, values that replace others, and the count deltas."""
 
     status: OutcomeStatus

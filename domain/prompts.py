@@ -20,7 +20,7 @@ from domain.fields import (
 )
 
 
-class ServedVersion(Record, kw_only=True):
+class ServedVersion(Record, frozen=True, kw_only=True):
     """What a call gets: the content and where it comes from (id and number are null for the fallback)."""
 
     id: int | None
@@ -32,7 +32,7 @@ class ServedVersion(Record, kw_only=True):
     content_hash: str
 
 
-class PromptVersion(Record, kw_only=True):
+class PromptVersion(Record, frozen=True, kw_only=True):
     """One immutable version of a prompt."""
 
     id: int
@@ -62,7 +62,7 @@ class PromptVersion(Record, kw_only=True):
         )
 
 
-class NewVersion(Request, kw_only=True):
+class NewVersion(Request, frozen=True, kw_only=True):
     """`POST /prompts`: a new version; the first of a name creates the prompt and becomes active."""
 
     name: Name
@@ -73,7 +73,7 @@ class NewVersion(Request, kw_only=True):
     author: Author | None = None
 
 
-class VersionDiff(Record, kw_only=True):
+class VersionDiff(Record, frozen=True, kw_only=True):
     """Two versions side by side: unified diffs, empty where nothing changed."""
 
     version_id: int

@@ -8,14 +8,14 @@ from domain.fields import Record
 Pair = tuple[float | None, float | None]
 
 
-class PosteriorSummary(Record, kw_only=True):
+class PosteriorSummary(Record, frozen=True, kw_only=True):
     """Belief about a variant's rate or mean: mean and equal-tailed interval."""
 
     mean: float | None
     interval: Pair
 
 
-class MetricSummary(Record, kw_only=True):
+class MetricSummary(Record, frozen=True, kw_only=True):
     """One metric of one variant, in the metric's unit; the interval is Wilson's or the t-interval."""
 
     n: int
@@ -24,7 +24,7 @@ class MetricSummary(Record, kw_only=True):
     posterior: PosteriorSummary
 
 
-class VariantReport(Record, kw_only=True):
+class VariantReport(Record, frozen=True, kw_only=True):
     """One variant: its calls, its share of new calls, its metrics."""
 
     key: str
@@ -39,7 +39,7 @@ class VariantReport(Record, kw_only=True):
     expected_loss: float | None
 
 
-class TestSummary(Record, kw_only=True):
+class TestSummary(Record, frozen=True, kw_only=True):
     """A fixed-sample test of variant minus control; valid at one look, at the planned sample size."""
 
     estimate: float | None
@@ -52,7 +52,7 @@ class TestSummary(Record, kw_only=True):
     small_counts: bool = False
 
 
-class Lift(Record, kw_only=True):
+class Lift(Record, frozen=True, kw_only=True):
     """Belief about the difference: posterior mean (median for the relative one) and interval."""
 
     mean: float | None
@@ -60,7 +60,7 @@ class Lift(Record, kw_only=True):
     median: float | None = None
 
 
-class BayesSummary(Record, kw_only=True):
+class BayesSummary(Record, frozen=True, kw_only=True):
     """Belief about variant against control; the direction of the metric is taken into account."""
 
     probability_better: float | None
@@ -69,14 +69,14 @@ class BayesSummary(Record, kw_only=True):
     expected_loss: float | None
 
 
-class SeedRule(Record, kw_only=True):
+class SeedRule(Record, frozen=True, kw_only=True):
     """What "n >= 10 and p < 0.05 at any look" says; shown for comparison, nothing acts on it."""
 
     declares_winner: bool
     warning: str
 
 
-class Comparison(Record, kw_only=True):
+class Comparison(Record, frozen=True, kw_only=True):
     """One variant against the control on one metric.
 
     `always_valid` and `adaptive` are null until the engine has the tests that fill them.
@@ -95,7 +95,7 @@ class Comparison(Record, kw_only=True):
     seed_rule: SeedRule | None
 
 
-class Planned(Record, kw_only=True):
+class Planned(Record, frozen=True, kw_only=True):
     """What was planned when the experiment started."""
 
     sample_size_per_variant: int | None
@@ -108,7 +108,7 @@ class Planned(Record, kw_only=True):
     formula: str
 
 
-class RecommendationReport(Record, kw_only=True):
+class RecommendationReport(Record, frozen=True, kw_only=True):
     """What to do, why, and what is still missing."""
 
     action: str
@@ -117,7 +117,7 @@ class RecommendationReport(Record, kw_only=True):
     still_needed: tuple[str, ...]
 
 
-class CallsSummary(Record, kw_only=True):
+class CallsSummary(Record, frozen=True, kw_only=True):
     """The three numbers a manager asks for first."""
 
     resolved_share: float | None
@@ -125,7 +125,7 @@ class CallsSummary(Record, kw_only=True):
     duration_mean_s: float | None
 
 
-class Report(Record, kw_only=True):
+class Report(Record, frozen=True, kw_only=True):
     """`GET /experiments/{key}/report`. `sample_ratio` is null until the engine has its test."""
 
     experiment: str

@@ -14,7 +14,7 @@ from domain.prompts import ServedVersion
 from engine.assignment import arm_of, bucket
 
 
-class ServedVariant(Record, kw_only=True):
+class ServedVariant(Record, frozen=True, kw_only=True):
     """A variant in the running split."""
 
     id: int
@@ -23,7 +23,7 @@ class ServedVariant(Record, kw_only=True):
     share_bp: int
 
 
-class RunningExperiment(Record, kw_only=True):
+class RunningExperiment(Record, frozen=True, kw_only=True):
     """The experiment that runs on a prompt, with its current allocation."""
 
     id: int
@@ -34,7 +34,7 @@ class RunningExperiment(Record, kw_only=True):
     metrics: tuple[Metric, ...]
 
 
-class PromptState(Record, kw_only=True):
+class PromptState(Record, frozen=True, kw_only=True):
     """What a prompt serves right now."""
 
     prompt_id: int
@@ -43,7 +43,7 @@ class PromptState(Record, kw_only=True):
     experiment: RunningExperiment | None
 
 
-class Snapshot(Record, kw_only=True):
+class Snapshot(Record, frozen=True, kw_only=True):
     """The state of every prompt by name, as read at `taken_at`."""
 
     prompts: dict[str, PromptState]

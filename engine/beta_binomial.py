@@ -276,11 +276,13 @@ def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.
     ratio = posterior.mean * (n - 1.0) / (alpha - 1.0) - 1.0 if alpha > 1.0 else np.full(arms, np.nan)
     ratio[control] = 0.0
     return Lift(
-        mean_difference(posterior.alpha, posterior.beta, control),
-        rows[:, 0],
-        rows[:, 1],
-        ratio,
-        *rows[:, 2:].T,
+        absolute_mean=mean_difference(posterior.alpha, posterior.beta, control),
+        absolute_lower=rows[:, 0],
+        absolute_upper=rows[:, 1],
+        relative_mean=ratio,
+        relative_median=rows[:, 2],
+        relative_lower=rows[:, 3],
+        relative_upper=rows[:, 4],
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import exp, expm1, inf, log, log1p, pi, sqrt
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from engine.beta_logit import alive_interval, log_density, tails, widest_panel
 from engine.quadrature import TOLERANCE, Panels, panels_between
@@ -20,6 +20,7 @@ type Shapes = tuple[float, float]
 
 # e^-45 = 3e-20 of the density: beyond it the closed tails take over.
 ALIVE_NATS = 45.0
+FAR = 1e5
 
 
 def difference_quantile(control: Shapes, arm: Shapes, tail: float, *, upper: bool) -> float:
@@ -60,7 +61,10 @@ def ratio_quantile(control: Shapes, arm: Shapes, tail: float, *, upper: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """x = start + slope * expit(u) and 1 - x = end + slope * expit(-u): no difference is ever taken."""
+    """x = start + slope * expit(u) and 1 - x = end + slope * expit(-u): no difference is ever taken.
+
+    A shift or a factor leaves at least one of `start` and `end` at 0.
+    """
 
     start: float
     end: float
@@ -78,9 +82,14 @@ class Line:
 
     def inverse(self, t: float) -> float:
         """Return the u where logit(x) = t; far out (1e5) where the line never gets there."""
-        rising = float(special.log_expit(t)) if self.start == 0.0 else _log(special.expit(t) - self.start)
-        falling = float(special.log_expit(-t)) if self.end == 0.0 else _log(special.expit(-t) - self.end)
-        return min(max(rising - falling, -1e5), 1e5)
+        if self.start != 0.0:
+            return -Line(self.end, self.start, self.log_slope).inverse(-t)
+        if self.end == 0.0:
+            return t
+        log_x = float(special.log_expit(t))
+        if log_x >= self.log_slope:
+            return FAR
+        return max(log_x - self.log_slope - log(-expm1(log_x - self.log_slope)), -FAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +130,10 @@ def _sides(
 
 
 def _overlap_panels(arms: tuple[tuple[Line, Shapes, list[float]], ...], low: float, high: float) -> Panels:
-    peaks = [line.inverse(log(a / b)) for line, (a, b), _ in arms]
-    kinks = [kink for line, _, _ in arms for kink in (_log(line.start), -_log(line.end)) if abs(kink) < 1e5]
-    core = min(0.0, *peaks, *kinks), max(0.0, *peaks, *kinks)
+    marks = [line.inverse(log(a / b)) for line, (a, b), _ in arms]
+    marks += [kink for line, _, _ in arms for kink in (_log(line.start), -_log(line.end))]
+    marks = [mark for mark in marks if abs(mark) < FAR]
+    core = min(0.0, *marks), max(0.0, *marks)
 
     def widest(panels: Panels) -> np.ndarray:
         sharpest = np.zeros(panels.left.size)
@@ -135,7 +145,7 @@ def _overlap_panels(arms: tuple[tuple[Line, Shapes, list[float]], ...], low: flo
             sharpest = np.maximum(sharpest, np.where(alive, sharp.max(axis=0), 0.0))
         return widest_panel(panels, sharpest, core)
 
-    breaks = np.array([low, high, *peaks, *kinks, *(end for _, _, both in arms for end in both)])
+    breaks = np.array([low, high, *marks, *(end for _, _, both in arms for end in both)])
     return panels_between(np.clip(breaks, low, high), widest)
 
 
@@ -147,26 +157,30 @@ def _solve(
     start: tuple[float, float],
     bounds: tuple[float, float],
 ) -> float:
-    """Newton's method on the normal score of the probability, which is nearly linear; else bisection."""
+    """Newton's method on the normal score of the probability, which is nearly linear for most pairs.
+
+    Where it is not (a kink at 0, an arm stuck at 1), the steps stop halving the miss and a bracket finishes.
+    """
     score = float(special.ndtri(tail)) * (-1.0 if upper else 1.0)
     low, high = bounds
-    value = min(max(start[0] + score * start[1], 0.999 * low), 0.999 * high)
-    for _ in range(200):
+
+    def miss(value: float) -> tuple[float, float]:
         sides = at(value)
-        here = float(special.ndtri(sides.below) if sides.below < sides.above else -special.ndtri(sides.above))
-        low, high = (value, high) if here < score else (low, value)
-        density = exp(-0.5 * here * here) / sqrt(2.0 * pi) if abs(here) < 38.0 else 0.0
-        step = (score - here) * density / sides.slope if 0.0 < sides.slope < inf else inf
-        close = abs(score - here) < 1e-6
-        following = value + step
-        if close and abs(step) <= 1e-7 * start[1]:
-            return following
-        if not low < following < high:
-            following = 0.5 * (low + high)
-            if not low < following < high:
-                return following
-        value = following
-    return value
+        below = sides.below < sides.above
+        here = float(special.ndtri(max(min(sides.below, sides.above), 1e-300))) * (1.0 if below else -1.0)
+        density = exp(-0.5 * here * here) / sqrt(2.0 * pi)
+        return here - score, sides.slope / density
+
+    value, before = min(max(start[0] + score * start[1], 0.999 * low), 0.999 * high), inf
+    while True:
+        error, slope = miss(value)
+        low, high = (value, high) if error < 0.0 else (low, value)
+        step = -error / slope if 0.0 < slope < inf else inf
+        if abs(error) < 1e-6 and abs(step) <= 1e-7 * start[1]:
+            return value + step
+        if abs(error) > 0.5 * before or not low < value + step < high:
+            return float(optimize.brentq(lambda x: miss(x)[0], low, high, xtol=1e-15 * start[1], maxiter=500))
+        value, before = value + step, abs(error)
 
 
 def _log_slope_of_expit(t: np.ndarray) -> np.ndarray:

@@ -16,9 +16,10 @@ from engine.quadrature import NEGLIGIBLE_NATS, NODES, Panels, panels_between, re
 # Densities below e^-740 are zero in float64, and so are the tails beyond.
 DEAD_NATS = 740.0
 
-# 16 nodes resolve 2 standard deviations of the sharpest arm (2.2 leaves 6e-12 at 100 equal arms), and
-# 4 units of the logistic curve, whose poles lie pi away from the real line.
-PANEL_SD = 2.0
+# What 16 nodes resolve. At 2.2 standard deviations of the sharpest arm the P(best) of 100 equal arms miss a
+# sum of 1 by 9e-12, at 1.8 by 4e-13. The logistic curve has its poles pi away from the real line. A running
+# integral over a panel keeps 12 digits where the density changes by 6 nats.
+PANEL_SD = 1.8
 PANEL_LOGITS = 4.0
 PANEL_NATS = 6.0
 
@@ -93,8 +94,8 @@ def _stirling_remainder(z: np.ndarray) -> np.ndarray:
     big, small = np.maximum(z, 16.0), np.minimum(z, 16.0)
     inverse = 1.0 / (big * big)
     series = (1 / 12 - inverse * (1 / 360 - inverse * (1 / 1260 - inverse / 1680))) / big
-    direct = special.gammaln(small) - ((small - 0.5) * np.log(small) - small + 0.5 * np.log(2.0 * np.pi))
-    return np.where(z >= 16.0, series, direct)
+    direct = special.gammaln(small) - (small - 0.5) * np.log(small) + small - 0.5 * np.log(2.0 * np.pi)
+    return np.asarray(np.where(z >= 16.0, series, direct))
 
 
 def alive_interval(alpha: np.ndarray, beta: np.ndarray, nats: float) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +149,8 @@ class Tables:
     def log_below(self) -> Float[np.ndarray, "arm node"]:
         """Logarithm of `below`, exact near 0 and near 1; at least -708."""
         rising = np.log(np.clip(self.below, np.finfo(np.float64).tiny, 0.5))
-        return np.where(self.below < 0.5, rising, np.log1p(-np.minimum(self.above, 0.5)))
+        falling = np.log1p(-np.minimum(self.above, 0.5))
+        return np.asarray(np.where(self.below < 0.5, rising, falling))
 
 
 def tabulate(

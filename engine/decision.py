@@ -39,13 +39,15 @@ class Progress:
 
     `smallest_n` is the smallest number of goal outcomes among live variants, `planned` the sample size
     per variant (None if none could be planned), `days_left` what is missing of the minimum duration.
-    `split_stood_still` is False as soon as shares moved or variants came and went.
+    `split_stood_still` is False as soon as shares moved or variants came and went; `ended` is True when
+    no more outcomes will come.
     """
 
     smallest_n: int
     planned: int | None
     days_left: float
     split_stood_still: bool
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def recommend(
     ('about 948 more outcomes per variant', '2.0 more days')
     """
     if look is None:
-        return _wait(progress)
+        return _end_early(progress, control) if progress.ended else _wait(progress)
     winners = [item for item in look if item.p_value < alpha and item.estimate > 0]
     safe = [item for item in winners if not item.harmed]
     if safe:
@@ -129,6 +131,18 @@ def _switch(best: Contrast, alpha: float, threshold: float) -> Recommendation:
         variant=best.name,
         because=because,
         still_needed=(f"an expected loss below {threshold:g}",),
+    )
+
+
+def _end_early(progress: Progress, control: str) -> Recommendation:
+    planned = "no planned size" if progress.planned is None else f"{progress.planned} planned"
+    return Recommendation(
+        action="keep_control",
+        variant=control,
+        because=(
+            f"ended with {progress.smallest_n} outcomes in its smallest variant ({planned}) and without a valid look: "
+            "nothing was shown, so nothing speaks for a change",
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from engine.quadrature import TOLERANCE, Panels, panels_between, relevant, sum_o
 
 # A normal density is zero in float64 beyond 38.5 standard deviations.
 ALIVE_SD = 38.5
-PANEL_SD = 2.0
+PANEL_SD = 1.8
 
 
 def best_arm(mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from engine.statistics import BinaryCounts
 from service.analysis import Analysis, Posterior, number
 from service.planning import fixed_sample_test
 
+SEED_ALPHA = 0.05
 SEED_RULE_WARNING = (
     "n >= 10 and p < 0.05 at any look calls a winner between two identical prompts in 37 % of experiments; "
     "nothing acts on it"
@@ -49,6 +50,23 @@ def compare_all(experiment: Experiment, analyses: dict[str, Analysis]) -> Iterat
                 adaptive=None,
                 seed_rule=_seed_rule(analysis, test.p_value[index], index, control),
             )
+
+
+def in_words(comparison: Comparison, *, alpha: float) -> str | None:
+    """What the fixed-sample interval shows, in a sentence; None while there is no interval."""
+    test = comparison.z_test or comparison.welch_test
+    if test is None or test.estimate is None or test.p_value is None or None in test.interval:
+        return None
+    lower, upper = test.interval
+    verdict = (
+        "no difference shown"
+        if test.p_value_adjusted is None or test.p_value_adjusted >= alpha
+        else "looks different, but only the planned look counts"
+    )
+    return (
+        f"{comparison.variant} against {comparison.control} on {comparison.metric}: {test.estimate:+.4g} "
+        f"(interval {lower:+.4g} to {upper:+.4g}, p = {test.p_value:.2g}): {verdict}"
+    )
 
 
 def _test(test: object, index: int, adjusted: float) -> TestSummary:
@@ -109,4 +127,4 @@ def _seed_rule(analysis: Analysis, p_value: float, index: int, control: int) -> 
     if analysis.metric.role != "goal" or not isinstance(analysis.statistics, BinaryCounts):
         return None
     enough = bool(analysis.statistics.n[[index, control]].min() >= 10)
-    return SeedRule(declares_winner=enough and bool(p_value < 0.05), warning=SEED_RULE_WARNING)
+    return SeedRule(declares_winner=enough and bool(p_value < SEED_ALPHA), warning=SEED_RULE_WARNING)

@@ -31,5 +31,5 @@ def _text(value: Any) -> str:
 
 
 def _diff(before: str, after: str, version: PromptVersion, other: PromptVersion) -> str:
-    names = [f"{item.prompt} #{item.number}" for item in (version, other)]
-    return "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), *names, lineterm=""))
+    old, new = (f"{item.prompt} #{item.number}" for item in (version, other))
+    return "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), old, new, lineterm=""))

@@ -29,7 +29,7 @@ from storage.locks import lock_units
 from storage.prompts import find_prompt_id, insert_prompt
 
 
-class ImportedCall(Request, kw_only=True):
+class ImportedCall(Request, frozen=True, kw_only=True):
     """One line of an import file; `variant` tells the arm where the file holds an experiment."""
 
     unit_id: UnitId
@@ -40,7 +40,7 @@ class ImportedCall(Request, kw_only=True):
     occurred_at: Time | None = None
 
 
-class ImportedExperiment(Record, kw_only=True):
+class ImportedExperiment(Record, frozen=True, kw_only=True):
     """The experiment that imported variants become; `variants` are in order, the first is the control."""
 
     key: ExperimentKey
@@ -48,7 +48,7 @@ class ImportedExperiment(Record, kw_only=True):
     metrics: tuple[Metric, ...]
 
 
-class Imported(Record, kw_only=True):
+class Imported(Record, frozen=True, kw_only=True):
     """How many outcomes had each status, and the refused ones with their line (from 1)."""
 
     statuses: dict[str, int]
@@ -206,7 +206,9 @@ async def import_calls(
         for _, call in calls
     ]
     recorded = await record(connection, outcomes, now=now)
-    statuses = Counter("rejected" if isinstance(item, DomainError) else item for item in recorded)
+    statuses: Counter[str] = Counter(
+        "rejected" if isinstance(item, DomainError) else item for item in recorded
+    )
     refused = [
         (line, f"{getattr(item, 'pointer', '')} {item}".strip())
         for (line, _), item in zip(calls, recorded, strict=True)

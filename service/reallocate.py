@@ -25,7 +25,7 @@ from storage.locks import try_lock_experiment
 Outcome = Literal["moved", "looked", "nothing_new", "too_soon", "burning_in", "fixed", "held"]
 
 
-class Reallocated(Record, kw_only=True):
+class Reallocated(Record, frozen=True, kw_only=True):
     """What the pass did to one experiment; `split` is the one that serves now."""
 
     experiment: str

@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.allocations import Allocation
 from domain.experiments import Experiment, Variant
 from domain.fields import BASIS_POINTS
-from domain.report import CallsSummary, RecommendationReport, Report, VariantReport
+from domain.report import CallsSummary, Comparison, RecommendationReport, Report, VariantReport
 from engine.decision import Contrast, Progress, recommend
 from service.analysis import Analysis, analyse, number
-from service.comparisons import compare_all
+from service.comparisons import compare_all, in_words
 from service.evidence import assigned_units
 from service.find import allocation_now, experiment_of
 from service.planning import days_left, planned, smallest_goal_n, split_stood_still
@@ -36,6 +36,7 @@ def build_report(
     variants = list(experiment.variants)
     analyses = {metric.name: analyse(metric, variants, rows, experiment) for metric in experiment.metrics}
     goal = analyses[experiment.goal]
+    comparisons = tuple(compare_all(experiment, analyses))
     described = tuple(
         _variant(experiment, current, variant, index, assigned, analyses)
         for index, (variant, assigned) in enumerate(
@@ -51,11 +52,11 @@ def build_report(
         goal=experiment.goal,
         planned=planned(experiment),
         variants=described,
-        comparisons=tuple(compare_all(experiment, analyses)),
+        comparisons=comparisons,
         sample_ratio=None,
         guardrails=tuple(_guardrails(experiment)),
         calls={variant.key: _calls(analyses, index) for index, variant in enumerate(variants)},
-        recommendation=_recommendation(experiment, current, goal, rows, now=now),
+        recommendation=_recommendation(experiment, current, goal, rows, comparisons, now=now),
     )
 
 
@@ -115,6 +116,7 @@ def _recommendation(
     current: Allocation,
     goal: Analysis,
     rows: Sequence[CountRow],
+    comparisons: Sequence[Comparison],
     *,
     now: dt.datetime,
 ) -> RecommendationReport:
@@ -123,6 +125,7 @@ def _recommendation(
         planned=planned(experiment).sample_size_per_variant,
         days_left=days_left(experiment, now=now),
         split_stood_still=split_stood_still(experiment, current),
+        ended=experiment.status == "stopped",
     )
     recommended = recommend(
         progress,
@@ -133,8 +136,21 @@ def _recommendation(
     return RecommendationReport(
         action=recommended.action,
         variant=recommended.variant,
-        because=recommended.because,
+        because=recommended.because + _seen_so_far(experiment, progress, comparisons),
         still_needed=recommended.still_needed,
+    )
+
+
+def _seen_so_far(
+    experiment: Experiment, progress: Progress, comparisons: Sequence[Comparison]
+) -> tuple[str, ...]:
+    """What the goal's intervals show where no look has decided yet; they mean nothing under a moving split."""
+    if experiment.planned_look is not None or not progress.split_stood_still:
+        return ()
+    return tuple(
+        sentence
+        for item in comparisons
+        if item.role == "goal" and (sentence := in_words(item, alpha=experiment.alpha))
     )
 
 

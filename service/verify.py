@@ -13,7 +13,7 @@ from storage.counts import StoredCounts, recomputed_counts, stored_counts
 SUM_TOLERANCE = 1e-9
 
 
-class Difference(Record, kw_only=True):
+class Difference(Record, frozen=True, kw_only=True):
     """A counts row that is not what its outcomes add up to."""
 
     experiment_id: int
@@ -25,7 +25,7 @@ class Difference(Record, kw_only=True):
     recomputed: Delta
 
 
-class Verified(Record, kw_only=True):
+class Verified(Record, frozen=True, kw_only=True):
     """How many rows were compared, and the differences (none is how it has to be)."""
 
     rows: int

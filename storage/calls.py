@@ -12,7 +12,7 @@ from storage.schema import assignments as a
 from storage.schema import variants as v
 
 
-class CallRow(Record, kw_only=True):
+class CallRow(Record, frozen=True, kw_only=True):
     """One call of an experiment."""
 
     unit_id: str

@@ -26,7 +26,7 @@ CountKey = tuple[Place, str]
 _KEY = ("experiment_id", "allocation_id", "variant_id", "segment", "metric")
 
 
-class CountRow(Record, kw_only=True):
+class CountRow(Record, frozen=True, kw_only=True):
     """One row of `counts`, or a sum of such rows (the fields that were summed over are 0 or empty)."""
 
     allocation_id: int = 0

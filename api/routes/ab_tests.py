@@ -21,7 +21,7 @@ from service.stop_experiment import stop_experiment
 from storage.experiments import list_two_variant_experiments
 
 
-class Significance(Record, kw_only=True):
+class Significance(Record, frozen=True, kw_only=True):
     """Evidence beside belief about b against a, and what they allow to say.
 
     `p_value` and `interval` are the z-test's on the goal; they are valid at one look, at the planned
@@ -36,7 +36,7 @@ class Significance(Record, kw_only=True):
     still_needed: tuple[str, ...]
 
 
-class AbTest(Record, kw_only=True):
+class AbTest(Record, frozen=True, kw_only=True):
     """An experiment with two variants; a is the control."""
 
     id: int

@@ -13,7 +13,7 @@ from domain.fields import Record
 from domain.outcomes import NewOutcome, OutcomeResult
 
 
-class OutcomeAnswer(Record, kw_only=True):
+class OutcomeAnswer(Record, frozen=True, kw_only=True):
     """The answer of `POST /outcomes`, one result an outcome, in their order."""
 
     results: list[OutcomeResult]

@@ -25,7 +25,7 @@ from storage.allocations import list_allocations
 from storage.experiments import list_experiments
 
 
-class ExperimentQuery(Request, kw_only=True):
+class ExperimentQuery(Request, frozen=True, kw_only=True):
     """`?status=&limit=&offset=`."""
 
     status: Literal["running", "stopped"] | None = None

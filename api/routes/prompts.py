@@ -16,7 +16,7 @@ from service.find import version_of
 from storage.prompts import list_versions
 
 
-class VersionQuery(Request, kw_only=True):
+class VersionQuery(Request, frozen=True, kw_only=True):
     """`?prompt=&limit=&offset=`."""
 
     prompt: Name | None = None

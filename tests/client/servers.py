@@ -5,8 +5,8 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 from tests.postgres import free_port
@@ -24,7 +24,7 @@ class TcpServer:
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.url = "http://127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
         self.stopping = threading.Event()
         self._open: list[socket.socket] = []
@@ -111,7 +111,7 @@ class Reply(NamedTuple):
 
     status: int
     body: Any
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class HttpServer(TcpServer):

@@ -59,7 +59,7 @@ def test_holm_is_never_more_lenient_than_benjamini_hochberg(p):
 
 @pytest.mark.parametrize(("adjust", "method"), [(holm, "holm"), (benjamini_hochberg, "fdr_bh")])
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=40))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=10)
 def test_adjusted_p_values_agree_with_statsmodels(adjust, method, p):
     expected = multipletests(p, method=method)[1]
     np.testing.assert_allclose(adjust(p), expected, rtol=1e-12, atol=1e-300)

@@ -1,0 +1,53 @@
+# Two commands do everything on a machine that has python3, make and git: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+UV_VERSION := 0.13.9
+# A uv that is installed is used; otherwise one is put into .uv, and nowhere else.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+PYTHON := .venv/bin/python
+STAMP := .venv/.synced
+PARTS := engine domain storage service api cli migrations
+
+.PHONY: help setup demo test check serve bench lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP) ## make .venv with everything, from the pins in requirements.lock
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): requirements.lock pyproject.toml client/pyproject.toml .python-version | $(filter .uv/bin/uv,$(UV))
+	test -x $(PYTHON) || $(UV) venv --quiet .venv
+	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation -e . -e ./client
+	touch $(STAMP)
+
+demo: setup ## three prompts, some thousand calls over HTTP, the split moving, the report
+	.venv/bin/promptbandit demo
+
+test: setup ## the whole suite, on SQLite and on a real PostgreSQL
+	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+check: setup ## lint, types, import arrows, docs and changelog
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+	$(PYTHON) -m pytest -q tests/project tests/api/test_lists.py
+
+serve: setup ## serve on http://127.0.0.1:8000 with promptbandit.db in this folder
+	.venv/bin/promptbandit serve
+
+bench: setup ## what things cost, as ratios in one run
+	$(PYTHON) -m benchmarks.report_cost
+
+lock: .uv/bin/uv ## compile the pins anew
+	.uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.12 \
+		--generate-hashes --no-header --quiet -o requirements.lock
+
+clean: ## remove what setup made
+	rm -rf .venv .uv

@@ -1,0 +1,79 @@
+"""What must hold for the project as a whole."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_imports_only_point_downwards():
+    """The contracts stand in pyproject.toml under [tool.importlinter]."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_changelog_begins_with_this_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## (\S+)", changelog, re.MULTILINE)
+    assert first is not None
+    assert first[1] in (version, "Unreleased")
+    assert re.search(rf"^## {re.escape(version)}\b", changelog, re.MULTILINE)
+
+
+def test_both_distributions_and_the_server_tell_the_same_version():
+    from api.app import VERSION
+
+    ours, clients = (
+        tomllib.loads((ROOT / place / "pyproject.toml").read_text())["project"]["version"]
+        for place in (".", "client")
+    )
+    assert ours == clients == VERSION
+
+
+def test_every_dependency_is_pinned_with_a_hash():
+    lock = (ROOT / "requirements.lock").read_text()
+    pins = re.findall(r"^[a-z0-9.\-_\[\]]+==", lock, re.MULTILINE | re.IGNORECASE)
+    assert len(pins) >= 50
+    assert lock.count("--hash=sha256:") >= len(pins)
+    assert "http://" not in lock
+    assert "https://" not in lock
+
+
+def test_every_dependency_has_a_reason():
+    """A new dependency gets a line in docs/decisions/dependencies.md."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    names = {re.match(r"[A-Za-z0-9.\-_]+", line)[0].lower() for line in wanted}
+    told = (ROOT / "docs" / "decisions" / "dependencies.md").read_text().lower()
+    assert {name for name in names if f"`{name}`" not in told} == set()
+
+
+def test_links_between_documents_lead_somewhere():
+    broken = []
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "client").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", document.read_text()):
+            if not (document.parent / target).exists():
+                broken.append(f"{document.relative_to(ROOT)}: {target}")
+    assert broken == []
+
+
+def test_no_module_has_outgrown_its_name():
+    """Our bar: no module over 400 lines; split before it gets there."""
+    parts = ("engine", "domain", "storage", "service", "api", "cli", "client")
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for part in parts
+        for path in (ROOT / part).rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 400
+    }
+    assert long == {}
