@@ -18,11 +18,13 @@ from api.gate import Gate
 from api.last_known import LastKnown
 from api.log import configure_logging, log
 from api.metrics import ServerMetrics
-from api.problems import EXCEPTION_HANDLERS, is_storage_away
+from api.problems import EXCEPTION_HANDLERS
+from api.reading import check_address
 from api.recorder import Recorder
 from api.routes import ab_tests, agent, experiments, operations, prompts
 from api.settings import Settings, load_settings
-from migrations import migrate
+from migrations import migrate_if_empty
+from storage.away import is_storage_away
 from storage.database import Database
 
 VERSION = "0.1.0"
@@ -68,7 +70,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
             *operations.ROUTES,
         ],
         opt={"scope": "manager"},  # a route that forgets its scope is for managers only
-        guards=[authorize],
+        guards=[authorize, check_address],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[lifespan],
         state=State({"parts": parts}),
@@ -77,7 +79,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
         logging_config=None,
     )
     # Around Litestar, not inside: a path that no route takes is logged and timed, too.
-    return Gate(app, parts.metrics)
+    return Gate(app, parts.metrics, body_deadline_s=settings.body_deadline_ms / 1000)
 
 
 def _make_parts(settings: Settings, clock: Clock) -> Parts:
@@ -113,12 +115,3 @@ async def _start(parts: Parts) -> None:
     if before is None:
         log("migrated_empty_database")
     await parts.last_known.refresh()
-
-
-async def migrate_if_empty(database: Database) -> str | None:
-    """Create the tables of an empty database; an older schema is left to `promptbandit migrate`."""
-    from migrations.run import current_revision
-
-    async with database.reading() as connection:
-        revision = await current_revision(connection)
-    return await migrate(database) if revision is None else revision

@@ -13,13 +13,14 @@ import msgspec
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
-from api.problems import StorageAway, is_storage_away
+from api.problems import StorageAway
 from api.settings import Settings
 from domain.assignments import Assignment, NewAssignment
 from domain.errors import NothingToServe, PromptNotFound
 from domain.prompts import ServedVersion
 from domain.snapshot import PromptState, derive
 from service.assign import assign, record_late
+from storage.away import is_storage_away
 from storage.database import Database
 from storage.prompts import find_prompt_ids
 

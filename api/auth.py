@@ -10,8 +10,9 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.clock import Clock
-from api.problems import INSUFFICIENT_SCOPE, UNAUTHENTICATED, RequestProblem, StorageAway, is_storage_away
+from api.problems import INSUFFICIENT_SCOPE, UNAUTHENTICATED, RequestProblem, StorageAway
 from domain.keys import ApiKey, Scope, grants, matches, prefix_of
+from storage.away import is_storage_away
 from storage.database import Database
 from storage.keys import find_key, touch_keys
 

@@ -8,9 +8,9 @@ from api.auth import Keyring
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
-from api.problems import is_storage_away
 from api.settings import Settings
 from service.reallocate import reallocate, running_ids
+from storage.away import is_storage_away
 from storage.database import Database
 
 NOTE_KEYS_EVERY = 30  # refreshes
@@ -52,8 +52,12 @@ async def reallocate_all(database: Database, clock: Clock) -> bool:
         ids = await running_ids(connection)
     moved = False
     for experiment_id in ids:
-        async with database.writing() as connection:
-            result = await reallocate(connection, experiment_id, now=clock())
+        try:
+            async with database.writing() as connection:
+                result = await reallocate(connection, experiment_id, now=clock())
+        except Exception as error:  # one experiment must not stop the others
+            _survive("reallocation_failed", error)
+            continue
         if result.outcome in ("moved", "looked"):
             moved = True
             log("reallocated", experiment=result.experiment, outcome=result.outcome, split=result.split)

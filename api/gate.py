@@ -1,19 +1,19 @@
-"""The outermost layer: a request id, security headers, one log line and one timing per request."""
+"""The outermost layer: limits, a request id, security headers, one log line and one timing per request."""
 
-import re
 import secrets
 import time
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar import Litestar
-from litestar.types import Message, Receive, Scope, Send
+from litestar.enums import ScopeType
+from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
+from api.limits import in_time, refusal
 from api.log import log
 from api.metrics import ServerMetrics
-from api.problems import MALFORMED_REQUEST, PROBLEM_JSON
+from api.problems import PROBLEM_JSON, Kind
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -24,16 +24,23 @@ _HEADERS = [
 class Gate:
     """ASGI application around the whole app."""
 
-    def __init__(self, app: Litestar, metrics: ServerMetrics) -> None:
+    def __init__(self, app: Litestar, metrics: ServerMetrics, *, body_deadline_s: float) -> None:
         self.app = app
         self._metrics = metrics
+        self._body_deadline_s = body_deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request through."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self.app(scope, receive, send)
             return
+        await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)
+        method = scope["method"]
+        if method == "HEAD":  # GET whose body the HTTP server drops
+            scope = cast("HTTPScope", {**scope, "method": "GET"})
         scope["promptbandit_request_id"] = request_id  # type: ignore[typeddict-unknown-key]
         started = time.perf_counter()
         status = 0
@@ -46,33 +53,38 @@ class Gate:
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        if _CONTROL.search(scope["path"]):
-            await _refuse(send_with_headers, request_id)
+        await self._answer(scope, receive, send_with_headers, request_id)
+        self._note(scope, method, status, time.perf_counter() - started, request_id)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, request_id: str) -> None:
+        refused = refusal(scope)
+        if refused is not None:
+            await _refuse(send, *refused, request_id)
         else:
-            await self.app(scope, receive, send_with_headers)
-        seconds = time.perf_counter() - started
+            await self.app(scope, in_time(receive, self._body_deadline_s), send)
+
+    def _note(self, scope: HTTPScope, method: str, status: int, seconds: float, request_id: str) -> None:
         route = _route_of(scope)
         self._metrics.seconds.labels(route).observe(seconds)
         log(
             "request",
             level="debug" if status < 400 else "info" if status < 500 else "warning",
             request_id=request_id,
-            method=scope["method"],
+            method=method,
             route=route,
             status=status,
             ms=round(seconds * 1000, 2),
         )
 
 
-def _route_of(scope: Scope) -> str:
+def _route_of(scope: HTTPScope) -> str:
     """The template of the path: bounded in number, and free of keys and ids."""
     template: Any = scope.get("path_template")
     return str(template) if template else "unknown"
 
 
-async def _refuse(send: Send, request_id: str) -> None:
-    problem = MALFORMED_REQUEST.document("the path holds control characters", request_id=request_id)
-    body = msgspec.json.encode(problem)
+async def _refuse(send: Send, kind: Kind, detail: str, request_id: str) -> None:
+    body = msgspec.json.encode(kind.document(detail, request_id=request_id))
     headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.start", "status": kind.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -8,8 +8,8 @@ import time
 
 from api.clock import Clock
 from api.log import log
-from api.problems import is_storage_away
 from domain.snapshot import PromptState, Snapshot
+from storage.away import is_storage_away
 from storage.database import Database
 from storage.snapshots import read_snapshot
 

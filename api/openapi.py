@@ -1,6 +1,6 @@
 """OpenAPI: bodies and queries are read by `api.reading`, so they are described here, from the same types."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from litestar import Router
@@ -38,22 +38,29 @@ BODIES: tuple[type, ...] = (
 _REF = "#/components/schemas/{name}"
 
 
+class Described(Operation):
+    """An operation whose body and query we describe; `query` is the record that the route reads, if any."""
+
+    body: ClassVar[type | None] = None
+    query: ClassVar[type | None] = None
+    is_many: ClassVar[bool] = False
+    is_optional: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Add what Litestar does not see."""
+        if self.body is not None:
+            content = {"application/json": OpenAPIMediaType(schema=_body_schema(self.body, self.is_many))}
+            self.request_body = RequestBody(content=content, required=not self.is_optional)
+        if self.query is not None:
+            self.parameters = [*(self.parameters or []), *_parameters(self.query)]
+
+
 def takes(
     body: type | None = None, *, query: type | None = None, many: bool = False, optional: bool = False
-) -> Any:
+) -> type[Described]:
     """The `operation_class` of a route that reads this body (or a list of it) and this query."""
-
-    class Described(Operation):
-        def __post_init__(self) -> None:
-            if body is not None:
-                self.request_body = RequestBody(
-                    content={"application/json": OpenAPIMediaType(schema=_body_schema(body, many))},
-                    required=not optional,
-                )
-            if query is not None:
-                self.parameters = [*(self.parameters or []), *_parameters(query)]
-
-    return Described
+    fields = {"body": body, "query": query, "is_many": many, "is_optional": optional}
+    return type("Described", (Described,), fields)
 
 
 def _body_schema(body: type, many: bool) -> Reference | Schema:
@@ -83,12 +90,12 @@ class RawSchema(msgspec.Struct):
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
     """The declared errors of a route: those named, and what any route may answer."""
-    every = {400, 401, 403, 422, 503, *statuses}
+    every = {400, 401, 403, 414, 422, 431, 503, *statuses} | ({408} if 413 in statuses else set())
     titles = {status: [kind.title for kind in ALL_KINDS if kind.status == status] for status in every}
     return {
         status: ResponseSpec(
             data_container=Problem,
-            media_type=PROBLEM_JSON,  # type: ignore[arg-type]
+            media_type=PROBLEM_JSON,
             description="; ".join(titles[status]),
             generate_examples=False,
         )

@@ -5,18 +5,12 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from sqlalchemy.exc import (
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError, IntegrityError
 
 from api.log import log
 from domain import errors
 from domain.errors import DomainError
+from storage.away import is_storage_away
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -63,11 +57,15 @@ class Kind(msgspec.Struct, frozen=True):
 
 MALFORMED_REQUEST = Kind("malformed-request", "Not a valid HTTP request", 400)
 MALFORMED_JSON = Kind("malformed-json", "Body is not JSON", 400)
+INCOMPLETE_BODY = Kind("incomplete-body", "Body ended early", 400)
 UNAUTHENTICATED = Kind("unauthenticated", "Key missing or not valid", 401)
 INSUFFICIENT_SCOPE = Kind("insufficient-scope", "Key may not do this", 403)
 NOT_FOUND = Kind("not-found", "No such path", 404)
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", "Method not allowed", 405)
+BODY_TOO_SLOW = Kind("body-too-slow", "Body did not arrive in time", 408)
 BODY_TOO_LARGE = Kind("body-too-large", "Body too large", 413)
+URI_TOO_LONG = Kind("uri-too-long", "Path and query too long", 414)
+HEADERS_TOO_LARGE = Kind("headers-too-large", "Headers too large", 431)
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", "Media type not supported", 415)
 UNSUPPORTED_CONTENT_ENCODING = Kind("unsupported-content-encoding", "Content encoding not supported", 415)
 VALIDATION = Kind("validation", "Request breaks a rule", 422)
@@ -133,13 +131,10 @@ class StorageAway(RequestProblem):
         super().__init__(STORAGE_AWAY, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
-def is_storage_away(error: BaseException) -> bool:
-    """Whether an error means that the database is away, busy or full, not that the request is wrong."""
-    return isinstance(error, OperationalError | InterfaceError | InternalError | PoolTimeout | OSError)
-
-
-def problem_of(error: DomainError) -> Problem:
-    """The problem document of a domain error."""
+def problem_of(error: DomainError | RequestProblem) -> Problem:
+    """The problem document of an error that is the caller's to mend."""
+    if isinstance(error, RequestProblem):
+        return error.kind.document(error.detail, errors=error.errors)
     kind = next(DOMAIN_KINDS[cls] for cls in type(error).__mro__ if cls in DOMAIN_KINDS)
     fields = (
         [FieldError(pointer=error.pointer, detail=str(error)[:300])]
@@ -157,7 +152,7 @@ def answer_domain_error(request: Request[Any, Any, Any], error: DomainError) -> 
 
 def answer_request_problem(request: Request[Any, Any, Any], error: RequestProblem) -> Response[Problem]:
     """Exception handler."""
-    return _response(request, error.kind.document(error.detail, errors=error.errors), error.headers)
+    return _response(request, problem_of(error), error.headers)
 
 
 _HTTP_KINDS = {

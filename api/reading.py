@@ -5,32 +5,32 @@ UTF-8, NUL and 2^63; so bodies and queries are read here.
 """
 
 import json
-import re
 from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
+from api.broken_rules import broken_rule
+from api.openapi import Described
 from api.problems import (
     DUPLICATE_KEY,
     MALFORMED_JSON,
-    UNKNOWN_FIELD,
+    NOT_FOUND,
     UNSUPPORTED_CONTENT_ENCODING,
     UNSUPPORTED_MEDIA_TYPE,
     VALIDATION,
     FieldError,
+    Kind,
     RequestProblem,
 )
-from domain.json_rules import MAX_DEPTH, check_json_value, escape_pointer
-
-_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`")
-_PLACE = re.compile(r"^(?P<detail>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+from domain.fields import MAX_ID
+from domain.json_rules import MAX_DEPTH, check_json_value, pointer_to
 
 
-async def read_json(request: Request[Any, Any, Any]) -> Any:
-    """The body as checked JSON values."""
-    _check_headers(request)
-    return parse_json(await request.body())
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request that takes none; `{}` is as good as no body."""
 
 
 async def read_body[T](request: Request[Any, Any, Any], type_: type[T]) -> T:
@@ -43,20 +43,13 @@ async def read_optional_body[T](request: Request[Any, Any, Any], type_: type[T])
     return convert({}, type_) if not await request.body() else await read_body(request, type_)
 
 
-def read_query[T](request: Request[Any, Any, Any], type_: type[T]) -> T:
-    """The query parameters as a request record; unknown and repeated ones are refused."""
-    found: dict[str, str] = {}
-    for key, value in request.query_params.multi_items():
-        if key in found:
-            raise RequestProblem(
-                VALIDATION, "a query parameter stands twice", errors=[_at(key, "stands twice")]
-            )
-        found[key] = value
-    check_json_value(found)
-    return convert(found, type_, strict=False)
+async def refuse_body(request: Request[Any, Any, Any]) -> None:
+    """For what takes no body: one that holds something is refused, not ignored."""
+    await read_optional_body(request, Nothing)
 
 
-def _check_headers(request: Request[Any, Any, Any]) -> None:
+async def read_json(request: Request[Any, Any, Any]) -> Any:
+    """The body as JSON values; `convert` checks what they hold."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise RequestProblem(UNSUPPORTED_CONTENT_ENCODING, "send the body without Content-Encoding")
@@ -64,77 +57,78 @@ def _check_headers(request: Request[Any, Any, Any]) -> None:
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if media_type.strip().lower() != "application/json" or charset not in ("", "utf-8"):
         raise RequestProblem(UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json (UTF-8)")
+    return parse_json(await request.body())
+
+
+def read_query[T: msgspec.Struct](request: Request[Any, Any, Any], type_: type[T]) -> T:
+    """The query parameters as a request record; unknown and repeated ones are refused."""
+    found: dict[str, str] = {}
+    for key, value in request.query_params.multi_items():
+        if key in found:
+            raise _at(VALIDATION, key, "stands twice in the query; send it once")
+        if key not in type_.__struct_fields__:
+            known = ", ".join(type_.__struct_fields__)
+            raise _at(VALIDATION, key, f"is no parameter of this path; it takes {known}")
+        found[key] = value
+    return convert(found, type_, strict=False)
+
+
+def check_address(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard of every route: a query where none is read, and ids that no database column can hold."""
+    if any(isinstance(value, int) and value > MAX_ID for value in connection.path_params.values()):
+        raise RequestProblem(NOT_FOUND, "there is nothing at this path; an id is at most 2^63 - 1")
+    operation = handler.operation_class if isinstance(handler, HTTPRouteHandler) else None
+    reads_query = isinstance(operation, type) and issubclass(operation, Described) and operation.query
+    if connection.query_params and not reads_query:
+        key = next(iter(connection.query_params))
+        raise _at(VALIDATION, key, "is no parameter of this path; it takes none")
+
+
+class _NotJson(ValueError):
+    """NaN and Infinity, which Python's parser takes."""
 
 
 def parse_json(body: bytes) -> Any:
-    """JSON values, with the rules of RFC 8259 and our bounds; see `domain.json_rules`."""
+    """JSON values by the grammar of RFC 8259, no key twice in an object."""
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
-        detail = f"nested more than {MAX_DEPTH} deep; flatten it"
-        raise RequestProblem(VALIDATION, detail, errors=[_at("", detail)]) from error
-    except ValueError as error:  # bad UTF-8, bad JSON, a number of more than 4 300 digits
+        raise _at(VALIDATION, "", f"is nested more than {MAX_DEPTH} deep; flatten it") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, _NotJson) as error:
         raise RequestProblem(MALFORMED_JSON, "the body is not JSON in UTF-8 (RFC 8259)") from error
-    check_json_value(value)
-    return value
+    except ValueError as error:  # Python converts no more than 4 300 digits
+        raise _at(VALIDATION, "", "holds an integer beyond ±(2^63 - 1); send it as a string") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        detail = f"key {twice[:100]!r} stands twice in one object; send it once"
-        raise RequestProblem(DUPLICATE_KEY, detail, errors=[_at(twice, "stands twice")])
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _at(DUPLICATE_KEY, twice, "stands twice in one object; send it once")
     return found
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise _NotJson(f"{name} is no JSON number")
 
 
-def _at(field: str, detail: str) -> FieldError:
-    return FieldError(pointer=f"/{escape_pointer(field)}" if field else "", detail=detail)
+def _at(kind: Kind, field: str, problem: str) -> RequestProblem:
+    pointer = pointer_to([field] if field else [])
+    error = FieldError(pointer=pointer, detail=problem)
+    return RequestProblem(kind, f"{pointer or 'body'} {problem}", errors=[error])
 
 
 def convert[T](value: Any, type_: type[T], *, strict: bool = True, pointer: str = "") -> T:
-    """`value` as a record of `type_`; the first rule that it breaks is a problem with a JSON pointer."""
+    """`value` as a record of `type_`; the first rule that it breaks is a problem with a JSON pointer.
+
+    Raises
+    ------
+    InvalidValue : it holds what no database takes, see `domain.json_rules`.
+    RequestProblem : it is not a `type_`.
+    """
+    check_json_value(value, pointer=pointer)
     try:
         return msgspec.convert(value, type_, strict=strict)
     except msgspec.ValidationError as error:
-        raise _broken_rule(str(error), value, pointer) from error
-
-
-def _broken_rule(message: str, value: Any, prefix: str) -> RequestProblem:
-    place = _PLACE.match(message)
-    detail, path = (place["detail"], place["path"] or "") if place else (message, "")
-    parts = [part for part in re.split(r"[.\[\]]+", path) if part]
-    pointer = prefix + "".join(f"/{part}" for part in _named(parts, value))
-    unknown = _UNKNOWN.match(detail)
-    if unknown:
-        field = escape_pointer(unknown["field"])
-        detail = f"unknown field {field!r}; the fields are listed in /schema"
-        error = FieldError(pointer=f"{pointer}/{field}", detail="is not known")
-        return RequestProblem(UNKNOWN_FIELD, detail, errors=[error])
-    detail = detail[:300]
-    return RequestProblem(
-        VALIDATION, f"{pointer or 'body'}: {detail}", errors=[FieldError(pointer=pointer, detail=detail)]
-    )
-
-
-def _named(parts: list[str], value: Any) -> list[str]:
-    """The steps of a pointer; msgspec writes `...` for a key of an object, here it gets its name."""
-    steps: list[str] = []
-    for part in parts:
-        step = part
-        if part == "..." and isinstance(value, dict):
-            step = next(
-                (key for key, item in value.items() if not isinstance(item, bool | int | float | None)), ""
-            )
-        steps.append(escape_pointer(step))
-        value = value.get(step) if isinstance(value, dict) else _item(value, step)
-    return [step for step in steps if step]
-
-
-def _item(value: Any, step: str) -> Any:
-    return value[int(step)] if isinstance(value, list) and step.isdigit() and int(step) < len(value) else None
+        raise broken_rule(str(error), value, pointer) from error

@@ -2,26 +2,15 @@
 
 import asyncio
 from itertools import batched
-from typing import Any
-
-import msgspec
-from litestar import Request
 
 from api.clock import Clock
 from api.problems import (
-    VALIDATION,
-    FieldError,
-    Problem,
-    RequestProblem,
     StorageAway,
-    is_storage_away,
-    problem_of,
 )
-from api.reading import convert, read_json
 from api.settings import Settings
-from domain.errors import DomainError
-from domain.outcomes import MAX_OUTCOMES, NewOutcome, OutcomeResult
+from domain.outcomes import NewOutcome
 from service.record import Recorded, record
+from storage.away import is_storage_away
 from storage.database import Database
 
 # One transaction an outcome batch of this size: it bounds how long its locks are held.
@@ -79,36 +68,3 @@ class Recorder:
         """Wait for the transactions under way; for the shutdown."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5.0)
-
-
-async def read_outcomes(request: Request[Any, Any, Any]) -> tuple[list[NewOutcome | RequestProblem], bool]:
-    """The outcomes of the body and whether it was a list; in a list, a bad one does not spoil the others."""
-    body = await read_json(request)
-    if not isinstance(body, list):
-        return [convert(body, NewOutcome)], False
-    if not 1 <= len(body) <= MAX_OUTCOMES:
-        detail = f"holds {len(body)} outcomes, must be 1 to {MAX_OUTCOMES}"
-        raise RequestProblem(VALIDATION, detail, errors=[FieldError(pointer="", detail=detail)])
-    return [_outcome(item, index) for index, item in enumerate(body)], True
-
-
-def _outcome(item: Any, index: int) -> NewOutcome | RequestProblem:
-    try:
-        return convert(item, NewOutcome, pointer=f"/{index}")
-    except RequestProblem as problem:
-        return problem
-
-
-def rejected(raw: Any, problem: Problem) -> OutcomeResult:
-    """The result of an outcome that was not stored."""
-    found = raw if isinstance(raw, dict) else {}
-    prompt, unit_id = (str(found.get(name, ""))[:200] for name in ("prompt", "unit_id"))
-    document = msgspec.to_builtins(problem)
-    return OutcomeResult(prompt=prompt, unit_id=unit_id, status="rejected", problem=document)
-
-
-def result_of(outcome: NewOutcome, recorded: Recorded) -> OutcomeResult:
-    """The result of an outcome that reached the verb."""
-    if isinstance(recorded, DomainError):
-        return rejected({"prompt": outcome.prompt, "unit_id": outcome.unit_id}, problem_of(recorded))
-    return OutcomeResult(prompt=outcome.prompt, unit_id=outcome.unit_id, status=recorded)

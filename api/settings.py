@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=2**30, description="Larger request bodies get 413")] = (
         1_048_576
     )
+    body_deadline_ms: Annotated[
+        _Ms, Meta(description="How long a request body may take to arrive before it gets 408")
+    ] = 4_000
     key_cache_s: Annotated[
         float,
         Meta(ge=0.0, le=5.0, description="How long a checked key is believed; a revoked one stops within it"),

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from api.app import migrate_if_empty
-from api.problems import is_storage_away
 from api.settings import Settings, load_settings
 from domain.errors import DomainError
+from migrations import migrate_if_empty
+from storage.away import is_storage_away
 from storage.database import Database
 
 COMMAND_TIMEOUT_MS = 600_000  # verify and export read everything

@@ -5,13 +5,16 @@
 
 from typing import Any
 
+MAX_ECHO = 100  # characters of a value that a message repeats
+
 
 class DomainError(Exception):
     """Something the caller can mend."""
 
     def __init__(self, **data: Any) -> None:
         self.data = data
-        super().__init__((type(self).__doc__ or "").strip().format(**data))
+        shown = {name: value[:MAX_ECHO] if isinstance(value, str) else value for name, value in data.items()}
+        super().__init__((type(self).__doc__ or "").strip().format(**shown))
 
 
 class InvalidValue(DomainError):
@@ -20,6 +23,7 @@ class InvalidValue(DomainError):
     def __init__(self, *, pointer: str, problem: str) -> None:
         super().__init__(pointer=pointer, problem=problem)
         self.pointer = pointer
+        self.args = (problem,)  # whole: it is our sentence, with its values already cut
 
 
 class NotFound(DomainError):

@@ -25,6 +25,7 @@ from domain.metrics import Metric, NewMetric
 PolicyName = Literal["fixed", "thompson", "top_two"]
 Status = Literal["running", "stopped"]
 MAX_VARIANTS = 20
+_ROUNDING = 1e-12  # 0.09 + 13 * 0.07 is 1.0000000000000002
 
 
 class Policy(Record, frozen=True, kw_only=True):
@@ -130,9 +131,10 @@ class NewExperiment(Request, frozen=True, kw_only=True):
     policy: NewPolicy | None = None
     metrics: Annotated[list[NewMetric], Meta(max_length=30)] | None = None
     goal: MetricName | None = None
-    alpha: Annotated[float, Meta(gt=0.0, le=0.2)] = 0.05
-    minimum_detectable_effect: OpenProbability = 0.05
-    baseline: OpenProbability = 0.5
+    # Beyond these bounds the planned sample size is no number any more.
+    alpha: Annotated[float, Meta(ge=1e-6, le=0.2)] = 0.05
+    minimum_detectable_effect: Annotated[float, Meta(ge=1e-4, lt=1.0)] = 0.05
+    baseline: Annotated[float, Meta(ge=1e-4, le=0.9999)] = 0.5
     maturity_s: Annotated[float, Meta(ge=0.0, le=30 * 86_400.0)] = 0.0
     min_days: Annotated[float, Meta(ge=0.0, le=365.0)] = 7.0
 
@@ -207,13 +209,18 @@ def check_bounds(policy: Policy, *, live: int) -> None:
     """Raise InvalidValue when floors and caps cannot hold together for `live` variants."""
     if policy.name == "fixed" or live < 2:
         return
+    if policy.control_floor > policy.cap:
+        raise InvalidValue(
+            pointer="/policy/cap",
+            problem=f"cap {policy.cap:g} is below the control's floor {policy.control_floor:g}; raise it",
+        )
     floors = policy.control_floor + (live - 1) * policy.floor
-    if floors > 1.0:
+    if floors > 1.0 + _ROUNDING:
         raise InvalidValue(
             pointer="/policy/floor",
             problem=f"floors of {live} live variants add up to {floors:g}, more than 1; lower them or retire one",
         )
-    if policy.cap * live < 1.0:
+    if policy.cap * live < 1.0 - _ROUNDING:
         raise InvalidValue(
             pointer="/policy/cap", problem=f"cap {policy.cap:g} x {live} variants is less than 1; raise it"
         )

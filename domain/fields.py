@@ -10,7 +10,21 @@ MAX_PROMPT_CHARACTERS = 200_000
 MAX_SEGMENTS = 200
 OTHER_SEGMENT = "other"
 BASIS_POINTS = 10_000
-NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
+# `$` alone also matches before a newline at the end; JSON schema knows no `\Z`, this both read alike.
+_END = r"$(?!\n)"
+NO_CONTROL_CHARACTERS = rf"^[^\x00-\x1f\x7f]+{_END}"
+NAME_PATTERN = rf"^\w(?:[\w.-]*\w)?{_END}"
+KEY_PATTERN = rf"^\w(?:[\w .:#-]*\w)?{_END}"
+METRIC_PATTERN = rf"^[a-z][a-z0-9_]*{_END}"
+TEXT_PATTERN = r"\S"
+# What an error says instead of a regular expression.
+PATTERNS_IN_WORDS = {
+    NO_CONTROL_CHARACTERS: "text without control characters",
+    NAME_PATTERN: "letters, digits, '_', '.' or '-', neither '.' nor '-' at an end",
+    KEY_PATTERN: "letters, digits, spaces or any of _ . : # -, a letter, digit or '_' at both ends",
+    METRIC_PATTERN: "a to z, 0 to 9 or '_', the first one a letter",
+    TEXT_PATTERN: "text that is not blank",
+}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +41,7 @@ Name = Annotated[
     Meta(
         min_length=1,
         max_length=100,
-        pattern=r"^\w(?:[\w.-]*\w)?$",
+        pattern=NAME_PATTERN,
         description="1 to 100 letters, digits, '_', '.' or '-'; unique whatever the case",
     ),
 ]
@@ -36,12 +50,12 @@ ExperimentKey = Annotated[
     Meta(
         min_length=1,
         max_length=100,
-        pattern=r"^\w(?:[\w .:#-]*\w)?$",
+        pattern=KEY_PATTERN,
         description="1 to 100 letters, digits, spaces or any of _ . : # -; unique whatever the case",
     ),
 ]
-VariantKey = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^\w(?:[\w.-]*\w)?$")]
-MetricName = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"^[a-z][a-z0-9_]*$")]
+VariantKey = Annotated[str, Meta(min_length=1, max_length=50, pattern=NAME_PATTERN)]
+MetricName = Annotated[str, Meta(min_length=1, max_length=50, pattern=METRIC_PATTERN)]
 UnitId = Annotated[
     str,
     Meta(
@@ -60,9 +74,10 @@ Segment = Annotated[
         description="something known about the call that its variant cannot change, such as the intent",
     ),
 ]
-PromptText = Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT_CHARACTERS, pattern=r"\S")]
-Author = Annotated[str, Meta(min_length=1, max_length=200)]
-Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+PromptText = Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT_CHARACTERS, pattern=TEXT_PATTERN)]
+Author = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_CONTROL_CHARACTERS)]
+MAX_ID = 2**63 - 1  # the largest integer of a database column
+Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 OpenProbability = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Time = Annotated[dt.datetime, Meta(tz=True, description="ISO 8601 with a time zone")]

@@ -16,6 +16,7 @@ from domain.metrics import Metric, MetricValue, outcome_value
 OutcomeStatus = Literal["accepted", "unchanged", "revised", "parked", "rejected"]
 MAX_OUTCOMES = 1_000
 CLOCK_TOLERANCE = dt.timedelta(minutes=5)  # agents' clocks differ from ours by less
+EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # before it a clock was never set: year 1, 1970
 
 
 class Turn(Request, frozen=True, kw_only=True):
@@ -175,10 +176,13 @@ def _delta(outcome: StoredOutcome, sign: int = 1) -> Delta:
 
 
 def check_time(new: NewOutcome, *, assigned_at: dt.datetime | None, now: dt.datetime) -> None:
-    """Raise TimestampOutOfRange when the outcome lies in the future or before its call was assigned."""
+    """Raise TimestampOutOfRange when the outcome lies in the future, before its call, or before 2000."""
     when = new.occurred_at
     if when is None:
         return
+    if when < EARLIEST:
+        problem = f"lies before {EARLIEST.year}; check the agent's clock"
+        raise TimestampOutOfRange(pointer="/occurred_at", problem=problem)
     if when > now + CLOCK_TOLERANCE:
         problem = f"lies in the future (server time {now.isoformat()}); check the agent's clock"
         raise TimestampOutOfRange(pointer="/occurred_at", problem=problem)

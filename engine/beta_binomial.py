@@ -53,7 +53,7 @@ class BetaPosterior:
             object.__setattr__(self, name, _shape_parameter(getattr(self, name), name))
         if self.alpha.shape != self.beta.shape:
             raise ValueError(
-                f"beta has {self.beta.size} entries, must have {self.alpha.size} like alpha; give one per arm"
+                f"beta has {self.beta.size} entries, must have {self.alpha.size}; give one per arm"
             )
 
     @classmethod
@@ -61,7 +61,13 @@ class BetaPosterior:
         cls, counts: BinaryCounts, prior: tuple[Numbers, Numbers] = (1.0, 1.0)
     ) -> "BetaPosterior":
         """Add the counts, shape (arm,), to the prior (successes, failures): scalars or shape (arm,)."""
+        arms = counts.n.size
         alpha, beta = (_shape_parameter(part, f"prior[{i}]") for i, part in enumerate(prior))
+        for i, part in enumerate((alpha, beta)):
+            if part.size not in (1, arms):
+                raise ValueError(
+                    f"prior[{i}] has {part.size} entries, must have 1 or {arms}; give one per arm"
+                )
         return cls(alpha + counts.successes, beta + (counts.n - counts.successes))
 
     @property
@@ -288,6 +294,8 @@ def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.
 
 def _shape_parameter(values: Numbers, name: str) -> Float64[np.ndarray, " arm"]:
     array = np.atleast_1d(finite_numbers(values, name=name))
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}, must be (arm,) with at least one arm")
     rule = f"must be at least {SMALLEST_SHAPE}; below it quantiles underflow, a weak prior is 0.5"
     refuse_where(array < SMALLEST_SHAPE, array, name=name, rule=rule)
     return array

@@ -55,7 +55,7 @@ def best_arm(alpha: Shapes, beta: Shapes) -> Best:
         others = sum_of_others(arms.log_below)
         best = (arms.density * np.exp(others)) @ arms.weight
         loss = float((arms.below[leader] * -np.expm1(others[leader])) @ arms.dx)
-        return Best(best, loss + behind, abs(float(best.sum()) - 1.0))
+        return Best(np.minimum(best, 1.0), loss + behind, abs(float(best.sum()) - 1.0))
 
     return _checked(alpha, beta, integrands, solve)
 
@@ -92,6 +92,7 @@ def _against_first(alpha: Shapes, beta: Shapes) -> Against:
         worse = (arms.below[1:] * arms.density[0]) @ arms.weight
         regret = np.where(ahead, arms.below[1:] * arms.above[0], arms.below[0] * arms.above[1:]) @ arms.dx
         gap = float(np.max(np.abs(better + worse - 1.0)))
+        better, worse = np.where(better < worse, (better, 1.0 - better), (1.0 - worse, worse))
         return Against(better, worse, regret + np.maximum(-lead, 0.0), gap)
 
     return _checked(alpha, beta, integrands, solve)

@@ -116,11 +116,12 @@ def _sides(
     if low < high:
         u, weight = _overlap_panels(((x, control, ends[0]), (y, arm, ends[1])), low, high).nodes()
         t, arm_t = x.logit(u), y.logit(u)
-        mass = weight * np.exp(log_density(*_arrays(control), t) + x.log_stretch(u, t))
-        shares = tails(*_arrays(arm), arm_t)
+        log_mass = log_density(*_arrays(control), t) + x.log_stretch(u, t)
+        mass, shares = weight * np.exp(log_mass), tails(*_arrays(arm), arm_t)
         below, above = below + float(mass @ shares[0]), above + float(mass @ shares[1])
-        with np.errstate(over="ignore"):  # an infinite slope at d = 0 makes the solver bisect
-            slope = float(mass @ np.exp(log_density(*_arrays(arm), arm_t) + log_derivative(arm_t)))
+        with np.errstate(over="ignore"):  # an infinite slope at d = 0: the solver brackets instead
+            steepness = np.exp(log_mass + log_density(*_arrays(arm), arm_t) + log_derivative(arm_t))
+            slope = float(weight @ steepness)
     if abs(below + above - 1.0) > TOLERANCE:
         raise ArithmeticError(
             f"both sides of the difference sum to {below + above!r}, must be 1 within {TOLERANCE}; "
@@ -179,8 +180,16 @@ def _solve(
         if abs(error) < 1e-6 and abs(step) <= 1e-7 * start[1]:
             return value + step
         if abs(error) > 0.5 * before or not low < value + step < high:
-            return float(optimize.brentq(lambda x: miss(x)[0], low, high, xtol=1e-15 * start[1], maxiter=500))
+            return _bracketed(lambda x: miss(x)[0], low, high, 1e-15 * start[1])
         value, before = value + step, abs(error)
+
+
+def _bracketed(miss: Callable[[float], float], low: float, high: float, precision: float) -> float:
+    if miss(low) >= 0.0:  # Beta(0.01, 1) has a tenth of its mass within 2^-53 of the end
+        return low
+    if miss(high) <= 0.0:
+        return high
+    return float(optimize.brentq(miss, low, high, xtol=precision, maxiter=500))
 
 
 def _log_slope_of_expit(t: np.ndarray) -> np.ndarray:

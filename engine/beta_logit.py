@@ -112,7 +112,7 @@ def alive_interval(alpha: np.ndarray, beta: np.ndarray, nats: float) -> tuple[np
     depth = nats_below_peak(alpha, beta, peak + distance * shrink)
     far_enough = np.maximum((depth >= nats).sum(axis=0), 1)
     low, high = peak + distance * 0.8 ** (far_enough - 1.0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def widest_panel(panels: Panels, sharpness: np.ndarray, core: tuple[float, float]) -> np.ndarray:

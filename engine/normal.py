@@ -27,7 +27,8 @@ class NormalPosterior:
     Parameters
     ----------
     mean : Shape (arm,), unit of the metric; finite, or nan where sd is inf.
-    sd : Shape (arm,), same unit, at least 0; 0 is a known mean, inf no information.
+    sd : Shape (arm,), same unit, at least 0; 0 (or below the rounding of the means, 1e-15 of
+        their spread) is a known mean, inf no information.
 
     Raises
     ------

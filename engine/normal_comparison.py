@@ -19,13 +19,13 @@ def best_arm(mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """P(best) and expected loss; means are taken from the leader's, which keeps the digits of 1e6 ± 1e-3."""
     leader = int(np.argmax(mean))
     mean = mean - mean[leader]
-    points = sd == 0.0
+    points = sd <= 4.0 * np.spacing(np.abs(mean)) * (mean < 0.0)  # 0, or lost in the rounding of the mean
     floor = float(mean[points].max(initial=-inf))
     for fineness in (1.0, 2.0, 4.0):
         best, loss = _above_floor(mean, sd, points, leader, floor, fineness)
         gap = abs(float(best.sum()) - 1.0)
         if gap <= TOLERANCE:
-            return best, loss - mean
+            return np.minimum(best, 1.0), loss - mean
     raise ArithmeticError(
         f"probabilities miss a sum of 1 by {gap:.1e}, must be at most {TOLERANCE}; "
         f"report mean={mean.tolist()}, sd={sd.tolist()}"
@@ -45,7 +45,7 @@ def _above_floor(
         return log_below[lead].sum(axis=0), np.delete(log_below, lead, axis=0).sum(axis=0)
 
     def integrands(x: np.ndarray) -> np.ndarray:
-        score = (x - centre) / width
+        score = _score(x - centre, width)
         log_below = special.log_ndtr(score)
         above = np.delete(special.log_ndtr(-score), lead, axis=0).max(axis=0, initial=-inf)
         best = -0.5 * score * score + log_below.sum(axis=0) - log_below
@@ -55,8 +55,7 @@ def _above_floor(
     if panels.left.size:
         height = integrands(np.append(panels.left, panels.right[-1]))
         panels = panels.select(relevant(height[:, :-1], height[:, 1:]))
-    x, weight = panels.nodes()
-    score = (x - centre) / width
+    score, weight = _score(panels.distance(centre), width), panels.nodes()[1]
     log_below = special.log_ndtr(score)
     density = np.exp(-0.5 * score * score) / (width * sqrt(2.0 * pi))
     best = np.zeros(mean.size)
@@ -64,10 +63,15 @@ def _above_floor(
     own, others = rivals(log_below)
     loss = float((np.exp(own) * -np.expm1(others)) @ weight)
     if floor > -inf:
-        best[points & (mean == floor)] = exp(float(special.log_ndtr((floor - centre) / width).sum()))
+        best[points & (mean == floor)] = exp(float(special.log_ndtr(_score(floor - centre, width)).sum()))
         best[points] /= max(int(np.sum(points & (mean == floor))), 1)
         loss += float(shortfall(mean[leader] - floor, sd[leader]))
     return best, loss
+
+
+def _score(distance: np.ndarray, width: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.asarray(np.clip(distance / width, -1e8, 1e8))
 
 
 def _panels(mean: np.ndarray, sd: np.ndarray, floor: float, fineness: float) -> Panels:

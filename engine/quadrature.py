@@ -46,6 +46,12 @@ class Panels:
         middle = 0.5 * (self.right + self.left)[:, None]
         return (middle + half * NODES).ravel(), (half * WEIGHTS).ravel()
 
+    def distance(self, points: Float[np.ndarray, "arm 1"]) -> Float[np.ndarray, "arm node"]:
+        """Return node minus point, exact where they are close: the node itself is rounded to 1e-16 of its size."""
+        offsets = 0.5 * (self.right - self.left)[:, None] * (1.0 + NODES)
+        near = (self.left - points)[..., None]
+        return np.asarray((near + offsets).reshape(points.shape[0], offsets.size))
+
     def running(
         self, heights: Float[np.ndarray, "arm node"], rising: Bool[np.ndarray, "arm panel"]
     ) -> Float[np.ndarray, "arm node"]:
@@ -67,9 +73,9 @@ class Panels:
         owner = np.repeat(np.arange(parts.size), parts)
         piece = np.arange(owner.size) - (np.cumsum(parts) - parts)[owner]
         step = ((self.right - self.left) / parts)[owner]
-        edge = self.left[owner] + piece * step
-        last = piece == parts[owner] - 1
-        return Panels(edge, np.where(last, self.right[owner], edge + step))
+        start = self.left[owner]  # neighbours must share their edge to the last bit
+        end = np.where(piece == parts[owner] - 1, self.right[owner], start + (piece + 1) * step)
+        return Panels(start + piece * step, end)
 
 
 def panels_between(

@@ -19,7 +19,7 @@ def thompson_split(probability_best: Numbers) -> Float64[np.ndarray, " arm"]:
 
     Returns
     -------
-    Shape (arm,), the same shares scaled to sum to 1 to the last bit.
+    Shape (arm,), the same shares to 16 decimals; they sum to exactly 1 in any order.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def top_two_split(probability_best: Numbers, *, leader_share: float = 0.5) -> Fl
 
     Returns
     -------
-    Shape (arm,), sums to 1 to the last bit; two arms at 0.5 get half each. An arm with P(best) = 1 has all
+    Shape (arm,), sums to exactly 1 in any order; two arms at 0.5 get half each. An arm with P(best) = 1 has all
     others as equal challengers, unless their ratios are known: 1 - p_j is computed as their sum.
 
     Raises
@@ -91,7 +91,10 @@ def _probabilities(values: Numbers) -> Float64[np.ndarray, " arm"]:
 
 
 def _sum_to_one(shares: np.ndarray) -> Float64[np.ndarray, " arm"]:
-    split = shares / shares.sum()
-    for _ in range(4):  # division leaves up to an ulp per arm; the largest share absorbs it
-        split[np.argmax(split)] += 1.0 - split.sum()
-    return np.asarray(split)
+    """Scale and round to multiples of 2^-53; the largest share takes the rest.
+
+    Sums of such multiples up to 1 are exact, so the split sums to 1 in whatever order it is added.
+    """
+    units = np.rint(shares / shares.sum() * 2.0**53).astype(np.int64)
+    units[np.argmax(units)] += 2**53 - units.sum()
+    return np.asarray(units * 2.0**-53)

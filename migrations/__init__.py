@@ -1,5 +1,5 @@
-"""The schema's history (Alembic), and the one function that brings a database up to date."""
+"""The schema's history (Alembic), and the functions that bring a database up to date."""
 
-from migrations.run import migrate
+from migrations.run import migrate, migrate_if_empty
 
-__all__ = ["migrate"]
+__all__ = ["migrate", "migrate_if_empty"]

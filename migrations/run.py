@@ -46,3 +46,13 @@ async def migrate(database: Database) -> str | None:
         before = await current_revision(connection)
         await connection.run_sync(upgrade)
     return before
+
+
+async def migrate_if_empty(database: Database) -> str | None:
+    """Create the tables of an empty database; an older schema is left to `promptbandit migrate`.
+
+    Returns the revision it had before: None for an empty one.
+    """
+    async with database.reading() as connection:
+        revision = await current_revision(connection)
+    return await migrate(database) if revision is None else revision

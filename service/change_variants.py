@@ -94,7 +94,9 @@ async def retire_variant(
         raise LastVariants(variant=variant_key, reason="only the control would be left")
     await store_retired(connection, variant.id, now)
     current = (await allocation_now(connection, experiment)).split
-    weights = {other.key: float(current[other.key]) for other in rest}
+    # The others may have stood at 0 (shares 0, 0, 1): then they start even.
+    left = sum(current[other.key] for other in rest)
+    weights = {other.key: float(current[other.key]) if left else 1.0 for other in rest}
     shrunk = await experiment_of(connection, key)
     await _serve(connection, shrunk, weights, policy="variant retired", now=now)
     await append_audit(

@@ -10,6 +10,7 @@ from service.find import version_of
 from storage.audit import append_audit
 from storage.locks import lock_prompt
 from storage.prompts import (
+    active_version_id,
     find_name_of,
     find_prompt_id,
     find_same_content,
@@ -35,7 +36,7 @@ async def create_version(
     InvalidValue : the parent belongs to another prompt, or the name cannot be a file name.
     """
     check_new_version(new)
-    prompt_id, is_new = await _prompt(connection, new.name, now)
+    prompt_id = await _prompt(connection, new.name, now)
     await lock_prompt(connection, prompt_id)
     digest = content_hash(new.system_prompt, new.tools_config)
     same = await find_same_content(connection, prompt_id, digest)
@@ -47,7 +48,9 @@ async def create_version(
     version_id = await insert_version(
         connection, new, prompt_id=prompt_id, content_hash=digest, author=author, now=now
     )
-    if is_new:
+    # An imported prompt has no versions: the first one that comes is served, as that of a new prompt.
+    is_first = await active_version_id(connection, prompt_id) is None
+    if is_first:
         await set_active(connection, prompt_id, version_id)
     version = await version_of(connection, version_id)
     await append_audit(
@@ -57,16 +60,16 @@ async def create_version(
         record_type="prompt_version",
         record_id=version_id,
         now=now,
-        after={"prompt": new.name, "number": version.number, "content_hash": digest, "active": is_new},
+        after={"prompt": new.name, "number": version.number, "content_hash": digest, "active": is_first},
     )
     return version
 
 
-async def _prompt(connection: AsyncConnection, name: str, now: dt.datetime) -> tuple[int, bool]:
+async def _prompt(connection: AsyncConnection, name: str, now: dt.datetime) -> int:
     prompt_id = await find_prompt_id(connection, name)
     if prompt_id is not None:
-        return prompt_id, False
+        return prompt_id
     taken = await find_name_of(connection, name)
     if taken is not None:
         raise NameTaken(name=taken)
-    return await insert_prompt(connection, name, now), True
+    return await insert_prompt(connection, name, now)

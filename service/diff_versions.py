@@ -32,4 +32,6 @@ def _text(value: Any) -> str:
 
 def _diff(before: str, after: str, version: PromptVersion, other: PromptVersion) -> str:
     old, new = (f"{item.prompt} #{item.number}" for item in (version, other))
-    return "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), old, new, lineterm=""))
+    # Not splitlines(): it would hide a newline at the end, and `\r\n` turned into `\n`.
+    lines = difflib.unified_diff(before.split("\n"), after.split("\n"), old, new, lineterm="")
+    return "\n".join(lines)

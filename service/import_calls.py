@@ -1,7 +1,6 @@
 """Bring in calls that happened elsewhere: history enters the same records, counted the same way."""
 
 import datetime as dt
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -11,22 +10,28 @@ from msgspec import Meta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment
-from domain.errors import DomainError, InvalidValue
-from domain.experiments import Experiment, Policy
-from domain.fields import ExperimentKey, MetricName, Record, Request, Segment, Time, UnitId, VariantKey
-from domain.metrics import DEFAULT_METRICS, Metric, MetricValue
+from domain.errors import InvalidValue, NameTaken
+from domain.experiments import Experiment
+from domain.fields import (
+    MetricName,
+    Record,
+    Request,
+    Segment,
+    Time,
+    UnitId,
+    VariantKey,
+    is_reserved_file_name,
+)
+from domain.metrics import ASSIGNED, DEFAULT_METRICS, Metric, MetricValue
 from domain.outcomes import NewOutcome, Turn
 from domain.prompts import ServedVersion
-from engine.allocation import largest_remainder
-from engine.version import ENGINE_VERSION
-from service.find import allocation_now, experiment_of
-from service.record import record
+from service.find import allocation_now
+from service.imported_experiment import ImportedExperiment, find_or_store_experiment
+from service.record import Recorded, record
 from service.recording import keep_assignments
-from storage.allocations import append_allocation
 from storage.audit import append_audit
-from storage.experiments import find_experiment, insert_experiment, insert_variant
 from storage.locks import lock_units
-from storage.prompts import find_prompt_id, insert_prompt
+from storage.prompts import find_name_of, find_prompt_id, insert_prompt
 
 
 class ImportedCall(Request, frozen=True, kw_only=True):
@@ -38,14 +43,6 @@ class ImportedCall(Request, frozen=True, kw_only=True):
     segment: Segment | None = None
     transcript: Annotated[list[Turn], Meta(max_length=2_000)] | None = None
     occurred_at: Time | None = None
-
-
-class ImportedExperiment(Record, frozen=True, kw_only=True):
-    """The experiment that imported variants become; `variants` are in order, the first is the control."""
-
-    key: ExperimentKey
-    variants: tuple[str, ...]
-    metrics: tuple[Metric, ...]
 
 
 class Imported(Record, frozen=True, kw_only=True):
@@ -64,6 +61,10 @@ def infer_metrics(calls: Sequence[ImportedCall]) -> tuple[Metric, ...]:
     samples: dict[str, MetricValue] = {}
     for call in calls:
         samples |= {name: value for name, value in call.metrics.items() if value is not None}
+    if ASSIGNED in samples:
+        raise InvalidValue(
+            pointer=f"/metrics/{ASSIGNED}", problem=f"{ASSIGNED!r} counts calls; rename the metric"
+        )
     known = [metric for metric in DEFAULT_METRICS if metric.name in samples]
     names = {metric.name for metric in known}
     other = [
@@ -98,89 +99,30 @@ async def open_import(
     """
     prompt_id = await find_prompt_id(connection, prompt)
     if prompt_id is None:
-        prompt_id = await insert_prompt(connection, prompt, now)
+        prompt_id = await _new_prompt(connection, prompt, actor=actor, now=now)
     if experiment is None:
         return None
-    found = await find_experiment(connection, experiment.key)
-    if found is not None:
-        _check_same(found, experiment, prompt)
-        return found
-    await _insert(connection, experiment, prompt_id=prompt_id, prompt=prompt, shares=shares, now=now)
+    return await find_or_store_experiment(
+        connection, experiment, prompt=prompt, prompt_id=prompt_id, shares=shares, actor=actor, now=now
+    )
+
+
+async def _new_prompt(connection: AsyncConnection, name: str, *, actor: str, now: dt.datetime) -> int:
+    if is_reserved_file_name(name):
+        raise InvalidValue(pointer="/prompt", problem=f"{name!r} cannot be a file name; choose another")
+    taken = await find_name_of(connection, name)
+    if taken is not None:
+        raise NameTaken(name=taken)
+    prompt_id = await insert_prompt(connection, name, now)
     await append_audit(
         connection,
         actor=actor,
-        action="import_experiment",
-        record_type="experiment",
-        record_id=experiment.key,
-        now=now,
-        after={"prompt": prompt, "variants": list(experiment.variants)},
-    )
-    return await experiment_of(connection, experiment.key)
-
-
-def _check_same(found: Experiment, wanted: ImportedExperiment, prompt: str) -> None:
-    if found.prompt != prompt or any(variant.version_id is not None for variant in found.variants):
-        raise InvalidValue(
-            pointer="/experiment", problem=f"{wanted.key!r} is another experiment; choose a new key"
-        )
-    missing = sorted(set(wanted.variants) - {variant.key for variant in found.variants})
-    if missing:
-        raise InvalidValue(
-            pointer="/variant", problem=f"{missing} are not variants of {wanted.key!r}; choose a new key"
-        )
-
-
-async def _insert(
-    connection: AsyncConnection,
-    experiment: ImportedExperiment,
-    *,
-    prompt_id: int,
-    prompt: str,
-    shares: Sequence[float],
-    now: dt.datetime,
-) -> None:
-    goal = next(metric for metric in experiment.metrics if metric.role == "goal")
-    draft = Experiment(
-        id=0,
-        key=experiment.key,
-        prompt_id=prompt_id,
-        prompt=prompt,
-        status="stopped",
-        policy=Policy(name="fixed"),
-        goal=goal.name,
-        alpha=0.05,
-        minimum_detectable_effect=0.05,
-        baseline=0.5,
-        maturity_s=0.0,
-        min_days=0.0,
-        salt=secrets.token_hex(16),
-        metrics=experiment.metrics,
-        variants=(),
-        started_at=now,
-        stopped_at=now,
-    )
-    experiment_id = await insert_experiment(connection, draft)
-    for position, key in enumerate(experiment.variants):
-        await insert_variant(
-            connection,
-            experiment_id=experiment_id,
-            key=key,
-            position=position,
-            version_id=None,
-            is_control=position == 0,
-            now=now,
-        )
-    split = largest_remainder(list(shares))
-    await append_allocation(
-        connection,
-        experiment_id=experiment_id,
-        split={key: int(bp) for key, bp in zip(experiment.variants, split, strict=True)},
-        probability_best=None,
-        policy="imported",
-        counts={},
-        engine_version=ENGINE_VERSION,
+        action="import_prompt",
+        record_type="prompt",
+        record_id=name,
         now=now,
     )
+    return prompt_id
 
 
 async def import_calls(
@@ -199,21 +141,45 @@ async def import_calls(
     assert prompt_id is not None, "open_import comes first"
     await lock_units(connection, [(prompt_id, call.unit_id) for _, call in calls])
     places = await _places(connection, experiment)
-    proposals = [_assignment(call, prompt, prompt_id, experiment, places, now=now) for _, call in calls]
-    await keep_assignments(connection, proposals)
+    proposals = {
+        line: _assignment(call, prompt, prompt_id, experiment, places, now=now)
+        for line, call in calls
+        if experiment is None or call.variant is None or call.variant in places
+    }
+    standing = await keep_assignments(connection, list(proposals.values()))
+    fitting = [
+        (line, call)
+        for line, call in calls
+        if line in proposals and _is_same(proposals[line], standing[prompt_id, call.unit_id])
+    ]
     outcomes = [
         NewOutcome(prompt=prompt, unit_id=call.unit_id, metrics=call.metrics, occurred_at=call.occurred_at)
-        for _, call in calls
+        for _, call in fitting
     ]
     recorded = await record(connection, outcomes, now=now)
-    statuses: Counter[str] = Counter(
-        "rejected" if isinstance(item, DomainError) else item for item in recorded
-    )
-    refused = [
-        (line, f"{getattr(item, 'pointer', '')} {item}".strip())
-        for (line, _), item in zip(calls, recorded, strict=True)
-        if isinstance(item, DomainError)
-    ]
+    results = dict(zip((line for line, _ in fitting), recorded, strict=True))
+    return _summary([(line, call, results.get(line)) for line, call in calls])
+
+
+def _is_same(proposed: Assignment, standing: Assignment) -> bool:
+    """A call that tells no variant may stand anywhere; one that does must have been given that one."""
+    return proposed.variant_id is None or proposed.variant_id == standing.variant_id
+
+
+def _summary(results: Sequence[tuple[int, ImportedCall, Recorded | None]]) -> Imported:
+    statuses: Counter[str] = Counter()
+    refused: list[tuple[int, str]] = []
+    for line, call, item in results:
+        if isinstance(item, str):
+            statuses[item] += 1
+            continue
+        statuses["rejected"] += 1
+        problem = (
+            f"/variant {call.variant!r} is no variant of this experiment, or {call.unit_id!r} was given another"
+            if item is None
+            else f"{getattr(item, 'pointer', '')} {item}".strip()
+        )
+        refused.append((line, problem))
     return Imported(statuses=dict(statuses), refused=tuple(refused))
 
 

@@ -45,11 +45,11 @@ def planned(experiment: Experiment) -> Planned:
 
 def _sample_size(experiment: Experiment, alpha: float) -> tuple[int | None, str]:
     effect = experiment.minimum_detectable_effect
-    kind = experiment.goal_metric.kind
+    kind, direction = experiment.goal_metric.kind, experiment.goal_metric.direction
     if kind == "binary":
-        size = sample_size(
-            baseline=experiment.baseline, minimum_detectable_effect=effect, power=POWER, alpha=alpha
-        )
+        # Turned so that higher is better: from 10 % transferred to 5 % is from 90 % to 95 % not transferred.
+        rate = experiment.baseline if direction == "increase" else 1.0 - experiment.baseline
+        size = sample_size(baseline=rate, minimum_detectable_effect=effect, power=POWER, alpha=alpha)
         return size.per_arm_ceil, size.formula
     if kind == "score":
         size = sample_size_mean(

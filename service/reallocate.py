@@ -6,7 +6,6 @@ Idempotent, and one at a time an experiment: whoever finds it held goes on to th
 import datetime as dt
 from typing import Literal
 
-import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.allocations import Allocation
@@ -95,8 +94,6 @@ async def _move(
     live = live_variants(experiment)
     statistics = statistics_of(experiment.goal_metric, live, rows)
     best = goal_probability_best(experiment.goal_metric, statistics)
-    if not np.all(np.isfinite(best)):
-        best = np.full(len(live), 1.0 / len(live))  # a normal posterior without data prefers nobody
     shares = split_for(experiment.policy, live, best)
     split = {variant.key: 0 for variant in experiment.variants}
     split |= {variant.key: int(bp) for variant, bp in zip(live, shares, strict=True)}

@@ -1,26 +1,36 @@
 """Take outcomes: store them, and move the counts in the same transaction."""
 
 import datetime as dt
-from collections import defaultdict
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment
-from domain.errors import AllocationMismatch, AllocationNotFound, DomainError, PromptNotFound
+from domain.errors import AllocationMismatch, DomainError, PromptNotFound
 from domain.metrics import Metric
-from domain.outcomes import Delta, NewOutcome, OutcomeStatus, Settled, StoredOutcome, check_time, settle
-from domain.snapshot import PromptState, derive, state_under
-from service.recording import keep_assignments
-from storage.allocations import allocations_by_id
+from domain.outcomes import (
+    Delta,
+    NewOutcome,
+    OutcomeStatus,
+    Place,
+    Settled,
+    StoredOutcome,
+    check_time,
+    delta_of,
+    settle,
+)
+from service.rederive import rederive
 from storage.assignments import find_assignments
-from storage.counts import CountKey, add_counts, place_of
+from storage.counts import CountKey, add_counts, is_countable, place_of
 from storage.experiments import experiments_by_id
 from storage.locks import lock_units
-from storage.outcomes import Unit, find_outcomes, find_superseded, write_settled
-from storage.prompts import find_prompt_ids, served_versions
+from storage.outcomes import Unit, find_outcomes, find_superseded, write_confirmed, write_settled
+from storage.prompts import find_prompt_ids
+from storage.recount import restore_lost_digits
 
 Recorded = OutcomeStatus | DomainError
+FAR = 100.0  # a correction by less leaves at least 1e-4 of the square that it takes away
 
 
 async def record(
@@ -43,9 +53,9 @@ async def record(
         return [PromptNotFound(name=item.prompt) for item in outcomes]
     await lock_units(connection, known)
     assignments = await find_assignments(connection, known)
-    unplaced = {i: outcomes[i] for i, unit in units.items() if unit not in assignments}
-    failures = await _rederive(connection, unplaced, units, assignments, now=now)
-    batch = await _open_batch(connection, known, assignments)
+    unplaced = {i: (unit, outcomes[i]) for i, unit in units.items() if unit not in assignments}
+    derived, failures = await rederive(connection, unplaced, now=now)
+    batch = await _open_batch(connection, known, assignments | derived)
     results: list[Recorded] = []
     for index, item in enumerate(outcomes):
         if index not in units:
@@ -55,7 +65,9 @@ async def record(
         else:
             results.append(batch.take(units[index], item, now=now))
     await write_settled(connection, batch.settled, now=now)
+    await write_confirmed(connection, batch.confirmed)
     await add_counts(connection, batch.deltas)
+    await restore_lost_digits(connection, batch.taken)
     return results
 
 
@@ -74,35 +86,78 @@ class _Batch:
         self._stored = stored
         self._superseded = superseded
         self.settled: list[tuple[Unit, Settled]] = []
+        self.confirmed: dict[tuple[Unit, str], dt.datetime] = {}
         self.deltas: list[tuple[CountKey, Delta]] = []
+        self.taken: dict[CountKey, float] = {}
 
     def take(self, unit: Unit, new: NewOutcome, *, now: dt.datetime) -> Recorded:
+        """Settle one outcome; what it changes is written when the batch is whole."""
         assignment = self._assignments.get(unit)
         place = place_of(assignment) if assignment else None
+        declared = self._metrics[place.experiment_id] if place else None
         try:
-            check_time(new, assigned_at=assignment.assigned_at if assignment else None, now=now)
+            check_time(new, assigned_at=None, now=now)
             _check_allocation(new, assignment)
             settled = settle(
                 new,
                 stored=self._stored.get(unit, {}),
                 superseded=self._superseded.get(unit, {}),
-                metrics=self._metrics[place.experiment_id] if place else None,
+                metrics=declared,
                 assigned=assignment is not None,
                 counted=place is not None,
                 now=now,
             )
+            if settled.status != "unchanged":  # a retry of what was parked may lie before its assignment
+                check_time(new, assigned_at=_begin_of(assignment), now=now)
         except DomainError as error:
             return error
+        self._confirm(unit, new)
+        self._keep(unit, settled)
+        if place is not None and declared is not None:
+            self._count(place, declared, settled)
+        return settled.status
+
+    def _confirm(self, unit: Unit, new: NewOutcome) -> None:
+        """The same value at a later time: a message from between the two must not replace it."""
+        values = self._stored.get(unit, {})
+        when = new.occurred_at
+        for metric, raw in new.metrics.items():
+            old = values.get(metric)
+            if when is None or old is None or raw is None or float(raw) != old.value:
+                continue
+            if old.occurred_at < when:
+                values[metric] = msgspec.structs.replace(old, occurred_at=when)
+                self.confirmed[unit, metric] = when
+
+    def _keep(self, unit: Unit, settled: Settled) -> None:
+        self.settled.append((unit, settled))
         values = self._stored.setdefault(unit, {})
         values |= settled.inserted
         for metric, (old, fresh) in settled.revised.items():
             values[metric] = fresh
+            self.confirmed.pop((unit, metric), None)
             history = self._superseded.setdefault(unit, {})
             history.setdefault(metric, set()).add((old.value, old.occurred_at))
-        self.settled.append((unit, settled))
-        if place is not None:
-            self.deltas += [((place, metric), delta) for metric, delta in settled.deltas.items()]
-        return settled.status
+
+    def _count(self, place: Place, declared: dict[str, Metric], settled: Settled) -> None:
+        for metric, delta in settled.deltas.items():
+            key = (place, metric)
+            if metric not in settled.revised:
+                self.deltas.append((key, delta))
+                continue
+            old, fresh = settled.revised[metric]
+            if not is_countable(declared[metric], old.value):
+                # It was parked before its experiment was known and never counted: nothing to take away.
+                self.deltas.append((key, delta_of(fresh.value)))
+                continue
+            self.deltas.append((key, delta))
+            if declared[metric].kind != "binary" and old.value > FAR * fresh.value:
+                self.taken[key] = max(old.value, self.taken.get(key, 0.0))
+
+
+def _begin_of(assignment: Assignment | None) -> dt.datetime | None:
+    """When the call was assigned; unknown where it was derived afterwards, from an outcome's own time."""
+    return None if assignment is None or assignment.reason == "STALE" else assignment.assigned_at
 
 
 def _check_allocation(new: NewOutcome, assignment: Assignment | None) -> None:
@@ -124,64 +179,3 @@ async def _open_batch(
         unit for unit, values in stored.items() if any(value.revision > 0 for value in values.values())
     ]
     return _Batch(assignments, metrics, stored, await find_superseded(connection, corrected))
-
-
-async def _rederive(
-    connection: AsyncConnection,
-    unplaced: dict[int, NewOutcome],
-    units: dict[int, Unit],
-    assignments: dict[Unit, Assignment],
-    *,
-    now: dt.datetime,
-) -> dict[int, DomainError]:
-    """Record the assignments of outcomes that tell their allocation: it is a pure function of it."""
-    told = {index: item for index, item in unplaced.items() if item.allocation is not None}
-    if not told:
-        return {}
-    states = await _states(connection, {item.allocation for item in told.values() if item.allocation})
-    failures: dict[int, DomainError] = {}
-    proposals: dict[Unit, Assignment] = {}
-    grouped: dict[Unit, list[int]] = defaultdict(list)
-    for index in told:
-        grouped[units[index]].append(index)
-    for unit, indices in grouped.items():
-        for index in indices:
-            proposal = _proposal(unit, told[index], states, now=now)
-            if isinstance(proposal, DomainError):
-                failures[index] = proposal
-            else:
-                proposals.setdefault(unit, proposal)
-    assignments |= await keep_assignments(connection, list(proposals.values())) if proposals else {}
-    return failures
-
-
-def _proposal(
-    unit: Unit, new: NewOutcome, states: dict[int, PromptState], *, now: dt.datetime
-) -> Assignment | DomainError:
-    assert new.allocation is not None
-    state = states.get(new.allocation)
-    if state is None or state.prompt_id != unit[0]:
-        return AllocationNotFound(allocation=new.allocation)
-    when = min(new.occurred_at or now, now)
-    proposal = derive(state, unit_id=new.unit_id, segment=new.segment, now=when, reason="STALE")
-    if proposal is None or state.experiment is None:
-        return AllocationNotFound(allocation=new.allocation)
-    metrics = {metric.name: metric for metric in state.experiment.metrics}
-    try:
-        # An outcome that will be rejected must not leave an assignment behind.
-        check_time(new, assigned_at=None, now=now)
-        settle(new, stored={}, superseded={}, metrics=metrics, assigned=True, counted=True, now=now)
-    except DomainError as error:
-        return error
-    return proposal
-
-
-async def _states(connection: AsyncConnection, allocation_ids: set[int]) -> dict[int, PromptState]:
-    allocations = await allocations_by_id(connection, allocation_ids)
-    experiments = await experiments_by_id(connection, {item.experiment_id for item in allocations.values()})
-    wanted = {v.version_id for e in experiments.values() for v in e.variants if v.version_id is not None}
-    versions = await served_versions(connection, wanted)
-    return {
-        id_: state_under(experiments[allocation.experiment_id], allocation, versions)
-        for id_, allocation in allocations.items()
-    }

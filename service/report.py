@@ -159,6 +159,8 @@ def _contrasts(experiment: Experiment, goal: Analysis) -> list[Contrast] | None:
     if look is None:
         return None
     positions = {variant.key: index for index, variant in enumerate(experiment.variants) if variant.live}
+    if not set(look.estimates) & set(positions):
+        return None  # the variants it looked at are retired: it says nothing about those that came later
     return [
         Contrast(
             name=key,

@@ -16,11 +16,21 @@ UNIFORM_PRIOR = (1.0, 1.0)
 
 
 def goal_probability_best(metric: Metric, statistics: Statistics) -> np.ndarray:
-    """P(variant is best on the goal), shape (variant,); nan while a normal posterior lacks data."""
+    """P(variant is best on the goal), shape (variant,), sums to 1.
+
+    A mean without data has no posterior: such a variant is as likely the best as any other, and the others
+    keep their ratios. Otherwise one new variant would undo what the split has learned.
+    """
     better = higher_is_better(metric, statistics)
     if isinstance(better, BinaryCounts):
         return beta_binomial.probability_best(beta_binomial.BetaPosterior.from_counts(better, UNIFORM_PRIOR))
-    return normal.probability_best(normal.NormalPosterior.from_moments(better))
+    posterior = normal.NormalPosterior.from_moments(better)
+    known = np.isfinite(posterior.sd)
+    best = np.full(known.shape, 1.0 / known.size)
+    if known.any():
+        among = normal.NormalPosterior(mean=posterior.mean[known], sd=posterior.sd[known])
+        best[known] = normal.probability_best(among) * known.mean()
+    return best
 
 
 def split_for(policy: Policy, variants: Sequence[Variant], probability_best: np.ndarray) -> np.ndarray:
@@ -39,7 +49,8 @@ def bounded(policy: Policy, variants: Sequence[Variant], raw: np.ndarray) -> np.
     if len(variants) == 1:
         return np.array([10_000])
     floors = np.array([policy.control_floor if v.is_control else policy.floor for v in variants])
-    return served_split(raw, floor=floors, cap=policy.cap)
+    # Two arms left of three under a cap of 0.4: retiring must be possible, so the cap gives way.
+    return served_split(raw, floor=floors, cap=max(policy.cap, 1.0 / len(variants)))
 
 
 def live_variants(experiment: Experiment) -> list[Variant]:

@@ -44,6 +44,7 @@ async def start_experiment(
     """
     check_new_experiment(new)
     metrics = declare(new.metrics, goal=new.goal)
+    _check_effect(new, metrics)
     prompt_id = await prompt_id_named(connection, new.prompt)
     await lock_prompt(connection, prompt_id)
     if await is_key_taken(connection, new.key):
@@ -117,6 +118,19 @@ async def ab_test_of(connection: AsyncConnection, key: str) -> Experiment:
     if len(experiment.variants) != 2:
         raise NotAnAbTest(key=experiment.key, variants=len(experiment.variants))
     return experiment
+
+
+def _check_effect(new: NewExperiment, metrics: tuple[Metric, ...]) -> None:
+    """The improvement that is planned for must be possible in the goal's direction, too."""
+    goal = next(metric for metric in metrics if metric.role == "goal")
+    if goal.kind == "binary" and goal.direction == "decrease":
+        if new.baseline - new.minimum_detectable_effect > 0.0:
+            return
+        raise InvalidValue(
+            pointer="/minimum_detectable_effect",
+            problem=f"baseline {new.baseline:g} - effect {new.minimum_detectable_effect:g} must stay above 0: "
+            f"less {goal.name!r} is better",
+        )
 
 
 async def _check_version(

@@ -30,9 +30,10 @@ async def stop_experiment(
     await lock_prompt(connection, experiment.prompt_id)
     await lock_experiment(connection, experiment.id)
     experiment = await experiment_of(connection, key)
+    # Asked first: an imported experiment is stopped from the start, and its variants cannot win at all.
+    version_id = _winning_version(experiment, winner)
     if experiment.status != "running":
         raise ExperimentStopped(key=key)
-    version_id = _winning_version(experiment, winner)
     frozen = await report(connection, key, now=now)
     decision: dict[str, Any] = {
         "winner": winner,

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.fields import Record
 from domain.outcomes import Delta
-from storage.counts import StoredCounts, recomputed_counts, stored_counts
+from storage.recount import StoredCounts, stored_and_recomputed
 
 # Sums of the same numbers in another order differ by rounding, 1e-16 a step; a lost outcome by far more.
 SUM_TOLERANCE = 1e-9
@@ -33,9 +33,8 @@ class Verified(Record, frozen=True, kw_only=True):
 
 
 async def verify(connection: AsyncConnection) -> Verified:
-    """Recompute every count from assignments and outcomes, in one transaction that sees one state."""
-    stored = await stored_counts(connection)
-    recomputed = await recomputed_counts(connection)
+    """Recompute every count from assignments and outcomes, as they all stood at one moment."""
+    stored, recomputed = await stored_and_recomputed(connection)
     keys = sorted(set(stored) | set(recomputed))
     return Verified(rows=len(keys), differences=tuple(_differences(keys, stored, recomputed)))
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.allocations import Allocation
 from storage.schema import allocations as a
+from storage.schema import experiments as e
 
 
 def _allocation(row: sa.Row[Any]) -> Allocation:
@@ -65,11 +66,12 @@ async def current_allocation(connection: AsyncConnection, experiment_id: int) ->
     return _allocation(row) if row else None
 
 
-async def current_allocations(connection: AsyncConnection, ids: set[int]) -> dict[int, Allocation]:
-    """The current allocation of several experiments, by experiment id."""
+async def running_allocations(connection: AsyncConnection) -> dict[int, Allocation]:
+    """The current allocation of every running experiment, by experiment id."""
     newest = (
         sa.select(a.c.experiment_id, sa.func.max(a.c.number).label("number"))
-        .where(a.c.experiment_id.in_(ids))
+        .join(e, a.c.experiment_id == e.c.id)
+        .where(e.c.status == "running")
         .group_by(a.c.experiment_id)
         .subquery()
     )

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -58,6 +58,15 @@ async def write_settled(
     for unit, item in settled:
         for metric, (old, new) in item.revised.items():
             await _replace(connection, unit, metric, old, new, now)
+
+
+async def write_confirmed(
+    connection: AsyncConnection, confirmed: Mapping[tuple[Unit, str], dt.datetime]
+) -> None:
+    """Move the time of values that were told again with a later one; they stay what they are."""
+    for ((prompt_id, unit_id), metric), occurred_at in confirmed.items():
+        same = (o.c.prompt_id == prompt_id) & (o.c.unit_id == unit_id) & (o.c.metric == metric)
+        await connection.execute(sa.update(o).where(same).values(occurred_at=occurred_at))
 
 
 async def _replace(

@@ -56,6 +56,10 @@ class RunningServer:
             self._keys[scope] = done.stdout.strip()
         return self._keys[scope]
 
+    def take_keys(self, keys: dict[str, str]) -> None:
+        """Use keys that were made on this database already; the command takes seconds for each."""
+        self._keys |= keys
+
     def client(self, scope: str | None) -> httpx.Client:
         """A new client with a key of this scope; close it."""
         headers = {"Authorization": f"Bearer {self.key(scope)}"} if scope else {}

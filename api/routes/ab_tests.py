@@ -12,9 +12,9 @@ from api.reading import read_body, read_optional_body, read_query
 from api.routes.paging import Page
 from domain.errors import NotAnAbTest
 from domain.experiments import Experiment, NewAbTest, StopExperiment
-from domain.fields import Record
+from domain.fields import BASIS_POINTS, Record
 from domain.report import Report
-from service.find import experiment_with_id
+from service.find import allocation_now, experiment_with_id
 from service.report import report
 from service.start_experiment import start_ab_test
 from service.stop_experiment import stop_experiment
@@ -55,11 +55,12 @@ class AbTest(Record, frozen=True, kw_only=True):
 
 
 async def _view(connection: AsyncConnection, experiment: Experiment, now: dt.datetime) -> AbTest:
-    return ab_test_view(experiment, await report(connection, experiment.key, now=now))
+    split = (await allocation_now(connection, experiment)).split
+    return ab_test_view(experiment, split, await report(connection, experiment.key, now=now))
 
 
-def ab_test_view(experiment: Experiment, found: Report) -> AbTest:
-    """The experiment and its report in the words of an A/B test."""
+def ab_test_view(experiment: Experiment, split: dict[str, int], found: Report) -> AbTest:
+    """The experiment, its last split and its report in the words of an A/B test."""
     a, b = sorted(found.variants, key=lambda variant: not variant.is_control)
     comparison = next(item for item in found.comparisons if item.metric == found.goal)
     test = comparison.z_test or comparison.welch_test
@@ -73,7 +74,7 @@ def ab_test_view(experiment: Experiment, found: Report) -> AbTest:
         calls_b=b.assigned,
         quality_a=found.calls[a.key].quality_mean,
         quality_b=found.calls[b.key].quality_mean,
-        traffic_split=b.share,
+        traffic_split=split[b.key] / BASIS_POINTS,
         status=experiment.status,
         started_at=experiment.started_at,
         significance=Significance(

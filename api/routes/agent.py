@@ -4,9 +4,8 @@ from litestar import post
 
 from api.context import AnyRequest, parts_of
 from api.openapi import answers, takes
-from api.problems import RequestProblem
+from api.outcome_list import Unreadable, read_outcomes, result_of
 from api.reading import read_body
-from api.recorder import read_outcomes, rejected, result_of
 from domain.assignments import AssignmentAnswer, NewAssignment
 from domain.errors import DomainError
 from domain.fields import Record
@@ -51,18 +50,14 @@ async def post_outcomes(request: AnyRequest) -> OutcomeAnswer:
     """
     items, is_list = await read_outcomes(request)
     parts = parts_of(request)
-    good = [item for item in items if isinstance(item, NewOutcome)]
+    good = [item for item in items if not isinstance(item, Unreadable)]
     recorded = iter(await parts.recorder.take(good) if good else [])
     results: list[OutcomeResult] = []
-    for index, item in enumerate(items):
-        if isinstance(item, RequestProblem):
-            raw = (await request.json())[index]
-            results.append(rejected(raw, item.kind.document(item.detail, errors=item.errors)))
-            continue
-        outcome = next(recorded)
-        if isinstance(outcome, DomainError) and not is_list:
-            raise outcome
-        results.append(result_of(item, outcome))
+    for item in items:
+        said = None if isinstance(item, Unreadable) else next(recorded)
+        if isinstance(said, DomainError) and not is_list:
+            raise said
+        results.append(result_of(item, said))
     for result in results:
         parts.metrics.outcomes.labels(result.status).inc()
     return OutcomeAnswer(results=results)

@@ -9,7 +9,7 @@ from litestar.response import Stream
 
 from api.context import AnyRequest, actor_of, now_of, parts_of
 from api.openapi import answers, takes
-from api.reading import read_body, read_optional_body, read_query
+from api.reading import read_body, read_optional_body, read_query, refuse_body
 from api.routes.paging import Limit, Offset, Page
 from domain.allocations import Allocation
 from domain.experiments import Experiment, NewExperiment, NewVariant, StopExperiment
@@ -106,10 +106,11 @@ async def post_variant(request: AnyRequest, key: FromPath[str]) -> Experiment:
 @patch(
     "/experiments/{key:str}/variants/{variant:str}/retire",
     opt={"scope": "manager"},
-    responses=answers(404, 409),
+    responses=answers(404, 409, 413, 415),
 )
 async def patch_retire(request: AnyRequest, key: FromPath[str], variant: FromPath[str]) -> Experiment:
     """No more calls for this variant; its data stay."""
+    await refuse_body(request)
     parts = parts_of(request)
     async with parts.database.writing() as connection:
         experiment = await retire_variant(

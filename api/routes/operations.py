@@ -33,7 +33,7 @@ async def get_metrics(request: AnyRequest) -> Response[bytes]:
     parts = parts_of(request)
     parts.metrics.backlog.set(len(parts.assigner.backlog))
     parts.metrics.storage_up.set(0 if parts.last_known.is_away else 1)
-    return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 @get("/audit", opt={"scope": "manager"}, operation_class=takes(query=Page), responses=answers())

@@ -5,7 +5,7 @@ from litestar.params import FromPath
 
 from api.context import AnyRequest, actor_of, now_of, parts_of
 from api.openapi import answers, takes
-from api.reading import read_body, read_query
+from api.reading import read_body, read_query, refuse_body
 from api.routes.paging import Limit, Offset
 from domain.fields import Name, Request
 from domain.prompts import NewVersion, PromptVersion, VersionDiff
@@ -62,9 +62,14 @@ async def get_diff(request: AnyRequest, version_id: FromPath[int], other_id: Fro
         return await diff_versions(connection, version_id, other_id)
 
 
-@patch("/prompts/{version_id:int}/activate", opt={"scope": "manager"}, responses=answers(404, 409))
+@patch(
+    "/prompts/{version_id:int}/activate",
+    opt={"scope": "manager"},
+    responses=answers(404, 409, 413, 415),
+)
 async def patch_activate(request: AnyRequest, version_id: FromPath[int]) -> PromptVersion:
     """Serve this version where no experiment runs."""
+    await refuse_body(request)
     parts = parts_of(request)
     async with parts.database.writing() as connection:
         version = await activate_version(connection, version_id, actor=actor_of(request), now=now_of(request))

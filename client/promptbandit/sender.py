@@ -5,6 +5,7 @@ known to have arrived is sent again.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 
@@ -48,9 +49,11 @@ class Sender:
             while batch := self._outbox.take(BATCH):
                 try:
                     await self._deliver(batch)
-                except Exception as error:  # a defect, ours or a log handler's, must not end all delivering
-                    log.exception("delivering outcomes failed unexpectedly; they are sent again")
-                    await self._pause(repr(error))
+                except Exception:  # a defect, ours or of a log handler, must not end all delivering
+                    with contextlib.suppress(Exception):
+                        log.exception("delivering outcomes failed unexpectedly; it goes on")
+                    self._failures += 1
+                    await asyncio.sleep(delay_s(self._failures, self._rng))
 
     async def _deliver(self, batch: list[Waiting]) -> None:
         body = b"[" + b",".join(item.body for item in batch) + b"]"

@@ -1,5 +1,6 @@
 """Warnings that come once, not once a call."""
 
+import contextlib
 import logging
 from collections.abc import Hashable
 
@@ -16,7 +17,8 @@ class WarnOnce:
         """Log `message % args` unless this kind was told before."""
         if kind not in self._told:
             self._told.add(kind)
-            log.warning(message, *args)
+            with contextlib.suppress(Exception):  # a log that fails must not cost a call its prompt
+                log.warning(message, *args)
 
     def forget(self, kind: Hashable) -> None:
         """The trouble is over: its next time is news again."""

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import logging
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -199,3 +200,20 @@ def in_turn(*replies: Callable[[Request], Reply | None] | Reply) -> Callable[[Re
         return chosen if isinstance(chosen, Reply) else chosen(request)
 
     return reply
+
+
+@contextlib.contextmanager
+def failing_log() -> Iterator[None]:
+    """The client's logger with a handler that raises."""
+
+    class Failing(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise OSError("disk full")
+
+    handler = Failing()
+    logger = logging.getLogger("promptbandit")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

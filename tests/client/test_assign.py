@@ -19,6 +19,7 @@ from tests.client.servers import (
     Reply,
     ResettingServer,
     assigned,
+    failing_log,
     in_turn,
     nobody_listens,
     problem,
@@ -331,3 +332,8 @@ def test_a_closed_client_still_gives_what_it_knows():
         assert client.assign("support", "call-2").source == "fallback"
         with pytest.raises(NoPromptAvailable, match="closed"):
             client.assign("sales", "call-1")
+
+
+def test_a_log_handler_that_fails_costs_no_call_its_prompt():
+    with failing_log(), Client(nobody_listens(), "key", FALLBACKS) as client:
+        assert client.assign("support", "call-1").source == "fallback"

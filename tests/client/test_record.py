@@ -16,6 +16,7 @@ from tests.client.servers import (
     Reply,
     acknowledged,
     assigned,
+    failing_log,
     in_turn,
     nobody_listens,
     problem,
@@ -385,22 +386,13 @@ def test_nothing_recorded_is_nothing_to_flush():
 
 
 def test_a_log_handler_that_fails_does_not_end_the_delivering():
-    class Failing(logging.Handler):
-        def handle(self, record):
-            raise OSError("disk full")
-
-    handler = Failing()
-    logger = logging.getLogger("promptbandit")
     with (
+        failing_log(),
         HttpServer(in_turn(lambda r: acknowledged(r, ["rejected"]), acknowledged)) as server,
         Client(server.url, "key") as client,
     ):
-        logger.addHandler(handler)
-        try:
-            client.record("support", "call-1", {"resolved": True})
-            assert client.flush(ENOUGH_S)
-            client.record("support", "call-2", {"resolved": True})
-            assert client.flush(ENOUGH_S)
-        finally:
-            logger.removeHandler(handler)
+        client.record("support", "call-1", {"resolved": True})
+        assert client.flush(ENOUGH_S)
+        client.record("support", "call-2", {"resolved": True})
+        assert client.flush(ENOUGH_S)
     assert client.stats.accepted == 1

@@ -1,5 +1,6 @@
 """What must hold for the project as a whole."""
 
+import doctest
 import re
 import subprocess
 import sys
@@ -77,3 +78,9 @@ def test_no_module_has_outgrown_its_name():
         if (lines := len(path.read_text().splitlines())) > 400
     }
     assert long == {}
+
+
+def test_examples_in_the_readme_are_true():
+    failures, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried > 0
+    assert failures == 0

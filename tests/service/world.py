@@ -1,0 +1,149 @@
+"""What the tests of the verbs share: a prompt with versions, an experiment on it, its calls and outcomes."""
+
+import datetime as dt
+import hashlib
+from typing import Any
+
+import sqlalchemy as sa
+
+from domain.assignments import Assignment
+from domain.errors import DomainError
+from domain.experiments import Experiment, NewExperiment, NewPolicy, NewVariant
+from domain.metrics import NewMetric
+from domain.outcomes import NewOutcome
+from domain.prompts import NewVersion, PromptVersion
+from domain.report import Report
+from domain.snapshot import PromptState, derive
+from service.assign import assign
+from service.create_version import create_version
+from service.reallocate import Reallocated, reallocate
+from service.record import Recorded, record
+from service.report import report
+from service.start_experiment import start_experiment
+from service.verify import Verified, verify
+from storage.database import Database
+from storage.schema import counts
+from storage.snapshots import read_snapshot
+
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+MINUTE = dt.timedelta(minutes=1)
+DAY = dt.timedelta(days=1)
+PROMPT = "support"
+ACTOR = "test"
+
+
+async def create(database: Database, text: str, *, name: str = PROMPT, **more: Any) -> PromptVersion:
+    new = NewVersion(name=name, system_prompt=text, **more)
+    async with database.writing() as connection:
+        return await create_version(connection, new, actor=ACTOR, now=NOW)
+
+
+async def start(
+    database: Database,
+    *,
+    key: str = "greeting",
+    prompt: str = PROMPT,
+    arms: str = "ab",
+    shares: list[float] | None = None,
+    policy: NewPolicy | None = None,
+    metrics: list[NewMetric] | None = None,
+    now: dt.datetime = NOW,
+    salt: str = "salt",
+    **more: Any,
+) -> Experiment:
+    """An experiment on fresh versions of `prompt`, one a letter of `arms`; the first is the control."""
+    versions = [await create(database, f"{key} {arm}", name=prompt) for arm in arms]
+    parts = shares or [None] * len(arms)
+    variants = [
+        NewVariant(key=arm, version_id=version.id, share=share)
+        for arm, version, share in zip(arms, versions, parts, strict=True)
+    ]
+    new = NewExperiment(
+        key=key,
+        prompt=prompt,
+        variants=variants,
+        control=arms[0],
+        policy=policy,
+        metrics=metrics,
+        **{"min_days": 0.0, **more},
+    )
+    async with database.writing() as connection:
+        return await start_experiment(connection, new, actor=ACTOR, now=now, salt=salt)
+
+
+async def state_of(database: Database, *, prompt: str = PROMPT, now: dt.datetime = NOW) -> PromptState:
+    """What a process that reads the snapshot now knows of the prompt."""
+    async with database.reading() as connection:
+        return (await read_snapshot(connection, now=now)).prompts[prompt]
+
+
+async def call(
+    database: Database,
+    unit_id: str,
+    *,
+    state: PromptState | None = None,
+    segment: str | None = None,
+    now: dt.datetime = NOW,
+    prompt: str = PROMPT,
+) -> Assignment:
+    """A call starts: propose from what is known, record, and return what stands."""
+    known = state or await state_of(database, prompt=prompt, now=now)
+    proposal = derive(known, unit_id=unit_id, segment=segment, now=now)
+    assert proposal is not None
+    async with database.writing() as connection:
+        return await assign(connection, proposal)
+
+
+def outcome(unit_id: str, *, prompt: str = PROMPT, **fields: Any) -> NewOutcome:
+    """`outcome("call-1", resolved=True)`; what is no metric goes in by its name."""
+    own = {name: fields.pop(name) for name in ("occurred_at", "allocation", "segment") if name in fields}
+    return NewOutcome(prompt=prompt, unit_id=unit_id, metrics=fields, **own)
+
+
+async def tell(database: Database, *outcomes: NewOutcome, now: dt.datetime = NOW) -> list[Recorded]:
+    async with database.writing() as connection:
+        return await record(connection, outcomes, now=now)
+
+
+async def tell_one(database: Database, told: NewOutcome, *, now: dt.datetime = NOW) -> str:
+    """Its status; the error of a rejected one is raised."""
+    (status,) = await tell(database, told, now=now)
+    if isinstance(status, DomainError):
+        raise status
+    return status
+
+
+async def move(
+    database: Database, experiment: Experiment, *, now: dt.datetime, force: bool = False
+) -> Reallocated:
+    async with database.writing() as connection:
+        return await reallocate(connection, experiment.id, now=now, force=force)
+
+
+async def check(database: Database) -> Verified:
+    async with database.reading() as connection:
+        return await verify(connection)
+
+
+async def read_report(database: Database, key: str = "greeting", *, now: dt.datetime = NOW) -> Report:
+    async with database.reading() as connection:
+        return await report(connection, key, now=now)
+
+
+async def counted(database: Database, metric: str) -> dict[int, tuple[int, float, float]]:
+    """n, total and total_sq of a metric by variant id, summed over allocations and segments."""
+    sums = [sa.func.sum(counts.c[name]) for name in ("n", "total", "total_sq")]
+    query = sa.select(counts.c.variant_id, *sums).where(counts.c.metric == metric)
+    async with database.reading() as connection:
+        rows = await connection.execute(query.group_by(counts.c.variant_id))
+        return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in rows}
+
+
+def arm_by_hand(salt: str, unit_id: str, split: list[tuple[str, int]]) -> str:
+    """The design's rule written out: SHA-256 of salt/unit, first 8 bytes, modulo 10 000, along the split."""
+    number = int(hashlib.sha256(f"{salt}/{unit_id}".encode()).hexdigest()[:16], 16) % 10_000
+    for key, share in split:
+        if number < share:
+            return key
+        number -= share
+    raise AssertionError("the split does not add up to 10 000")
