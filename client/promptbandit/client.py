@@ -167,7 +167,7 @@ class Client:
             allocation=allocation,
             segment=segment,
         )
-        if not self._outbox.put(Waiting(prompt, unit_id, msgspec.json.encode(outcome))):
+        if not self._outbox.put(Waiting(prompt, unit_id, _encoded(outcome))):
             self._warn("full", "the outbox is full: the oldest outcomes are dropped, see Client.stats")
         self._worker.wake_sender()
 
@@ -248,6 +248,14 @@ def _checked_value(name: str, value: object) -> MetricValue:
     if not math.isfinite(value):
         raise ValueError(f"metrics[{name!r}] == {value}, must be finite; write None for an unknown value")
     return float(value)  # numpy's float64 is a float, too, but not for JSON
+
+
+def _encoded(outcome: Outcome) -> bytes:
+    try:
+        return msgspec.json.encode(outcome)
+    except UnicodeEncodeError as error:
+        where = "prompt, unit_id, segment or the name of a metric"
+        raise ValueError(f"{where} holds half of a surrogate pair; send whole characters") from error
 
 
 def _checked_time(occurred_at: dt.datetime | None) -> dt.datetime:

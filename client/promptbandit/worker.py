@@ -6,6 +6,7 @@ needs least. It may end within `LEFT_BEHIND_S`; then its connection is closed.
 """
 
 import asyncio
+import contextlib
 import ssl
 import threading
 import time
@@ -57,7 +58,8 @@ class Worker:
 
     def wake_sender(self) -> None:
         """Say that the outbox holds something."""
-        with self._lock:
+        # Where no thread is to be had, the outcome waits for the next one's.
+        with contextlib.suppress(RuntimeError), self._lock:
             life = self._living()
             if life is not None:
                 life.loop.call_soon_threadsafe(life.sender.wake)

@@ -1,4 +1,7 @@
-"""Servers that a whole module shares: starting one takes seconds."""
+"""One server on each database for all tests of the API: starting one takes seconds.
+
+Tests share them, so each takes prompts and experiments of its own names.
+"""
 
 import asyncio
 import datetime as dt
@@ -14,12 +17,19 @@ from domain.keys import SCOPES
 from migrations import migrate
 from service.manage_keys import create_key
 from storage.database import Database
+from tests.api.reference_cases import World, set_up
 from tests.conftest import DIALECTS
 from tests.postgres import Postgres
 from tests.running_server import RunningServer
 
-# On a busy machine an assignment that is recorded late would change the tables under a test's eyes.
-PATIENT = {"PROMPTBANDIT_SOFT_DEADLINE_MS": "30000", "PROMPTBANDIT_OUTCOME_DEADLINE_MS": "30000"}
+ENVIRONMENT = {
+    # On a busy machine an assignment that is recorded late would change the tables under a test's eyes.
+    "PROMPTBANDIT_SOFT_DEADLINE_MS": "30000",
+    "PROMPTBANDIT_OUTCOME_DEADLINE_MS": "30000",
+    # Room for fifty assignments at once: beyond it one says STALE instead of SPLIT.
+    "PROMPTBANDIT_MAX_IN_FLIGHT": "64",
+    "PROMPTBANDIT_BODY_DEADLINE_MS": "1500",
+}
 
 
 async def _keys(url: str) -> dict[str, str]:
@@ -35,11 +45,11 @@ async def _keys(url: str) -> dict[str, str]:
         await database.close()
 
 
-def start(url: str, folder: Path, environment: dict[str, str]) -> RunningServer:
-    """A server on a fresh database, with a key of every scope; the caller stops it."""
-    server = RunningServer(url, folder, environment=PATIENT | environment)
+def _with_keys(url: str, folder: Path) -> RunningServer:
+    """A server on a fresh database, not started yet, with a key of every scope."""
+    server = RunningServer(url, folder, environment=ENVIRONMENT)
     server.take_keys(asyncio.run(_keys(url)))
-    return server.__enter__()
+    return server
 
 
 def _urls(folders: dict[str, Path], request: pytest.FixtureRequest) -> dict[str, str]:
@@ -51,29 +61,29 @@ def _urls(folders: dict[str, Path], request: pytest.FixtureRequest) -> dict[str,
     return urls
 
 
-@pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    """Settings of the module's servers; a module may have its own."""
-    return {}
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def servers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, RunningServer]]:
-    """One server on each database, by dialect, for the whole module."""
+    """One server on each database, by dialect."""
     folders = {dialect: tmp_path_factory.mktemp(f"server_{dialect}") for dialect in DIALECTS}
-    urls = _urls(folders, request)
+    # One after the other: Alembic is not made for threads. The processes start side by side.
+    made = {name: _with_keys(url, folders[name]) for name, url in _urls(folders, request).items()}
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
-        starting = {name: pool.submit(start, url, folders[name], environment) for name, url in urls.items()}
-        for future in starting.values():
-            stack.push(future.result())
-        yield {name: future.result() for name, future in starting.items()}
+        for server in pool.map(lambda server: server.__enter__(), made.values()):
+            stack.push(server)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def worlds(servers: dict[str, RunningServer]) -> dict[str, World]:
+    """What stands in every server: `support` under the experiment `greeting`, and more."""
+    return {dialect: set_up(server) for dialect, server in servers.items()}
 
 
 @pytest.fixture(params=DIALECTS)
 def shared(request: pytest.FixtureRequest, servers: dict[str, RunningServer]) -> RunningServer:
-    """The module's server on each of the two databases."""
+    """The server on each of the two databases."""
     if request.param not in servers:
         pytest.skip("no PostgreSQL here")
     return servers[request.param]

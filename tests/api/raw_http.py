@@ -18,7 +18,11 @@ class RawAnswer(NamedTuple):
 
 
 def request_bytes(
-    method: str, path: str, headers: dict[str, str] | list[tuple[str, str]], body: bytes = b"", host: bool = True
+    method: str,
+    path: str,
+    headers: dict[str, str] | list[tuple[str, str]],
+    body: bytes = b"",
+    host: bool = True,
 ) -> bytes:
     pairs = list(headers.items()) if isinstance(headers, dict) else headers
     lines = [f"{method} {path} HTTP/1.1", *(["Host: test"] if host else []), *(f"{k}: {v}" for k, v in pairs)]

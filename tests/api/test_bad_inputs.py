@@ -1,7 +1,6 @@
 """Every case of shared/reference/bad_inputs.json, on both databases: the right answer, and nothing stored."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -9,10 +8,9 @@ import pytest
 
 from api.problems import ALL_KINDS, PROBLEM_JSON
 from tests.api import reference_cases as reference
-from tests.api import test_raw_requests
+from tests.api import test_concurrency, test_raw_requests
 from tests.api.reference_cases import World, translate
 from tests.api.tables import counted, select, state
-from tests.running_server import RunningServer
 
 CASES = {case["id"]: case for case in reference.cases()}
 NOT_HERE = reference.NO_COUNTERPART | reference.CONCURRENT | reference.RAW
@@ -22,11 +20,6 @@ KNOWN_TYPES = {f"/problems/{kind.slug}" for kind in ALL_KINDS}
 needs_the_file = pytest.mark.skipif(not CASES, reason=f"{reference.FILE} is not on this machine")
 
 
-@pytest.fixture(scope="module")
-def worlds(servers: dict[str, RunningServer]) -> Iterator[dict[str, World]]:
-    yield {dialect: reference.set_up(server) for dialect, server in servers.items()}
-
-
 @needs_the_file
 def test_every_case_of_the_file_is_mapped_or_listed_with_a_reason():
     lists = (reference.NO_COUNTERPART, reference.CONCURRENT, reference.RAW, reference.DIFFERENT)
@@ -34,7 +27,7 @@ def test_every_case_of_the_file_is_mapped_or_listed_with_a_reason():
     assert len(listed) == len(set(listed))
     assert set(listed) <= set(CASES)
     assert len(CASES) == len(RUN) + len(NOT_HERE) == json.loads(reference.FILE.read_text())["count"]
-    for module, names in ((test_raw_requests, reference.RAW),):
+    for module, names in ((test_concurrency, reference.CONCURRENT), (test_raw_requests, reference.RAW)):
         assert [name for name in names.values() if not hasattr(module, name)] == []
 
 

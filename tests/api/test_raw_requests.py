@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.api.raw_http import connect, drip, exchange, request_bytes
+from tests.api.reference_cases import World
 from tests.api.tables import state
 from tests.running_server import RunningServer
 
@@ -15,16 +16,9 @@ JSON = ("Content-Type", "application/json")
 GOOD = {"prompt": "support", "unit_id": "raw", "metrics": {"resolved": True}}
 
 
-@pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    return {"PROMPTBANDIT_BODY_DEADLINE_MS": "1000"}
-
-
 @pytest.fixture(autouse=True)
-def _the_server_is_well_afterwards(shared: RunningServer) -> Iterator[None]:
-    if not shared.manager.get("/experiments").json():
-        shared.create_version()
-        shared.start_experiment()
+def _the_server_is_well_afterwards(shared: RunningServer, worlds: dict[str, World]) -> Iterator[None]:
+    shared.assign("meanwhile")
     before = state(shared)
     yield
     assert state(shared) == before
@@ -98,7 +92,9 @@ def test_a_line_break_in_a_header_reaches_no_answer(shared: RunningServer):
     assert "x-injected" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/static/../../pyproject.toml", "/../pyproject.toml", "/schema/../audit/.."])
+@pytest.mark.parametrize(
+    "path", ["/static/../../pyproject.toml", "/../pyproject.toml", "/schema/../audit/.."]
+)
 def test_a_path_upwards_leads_nowhere(shared: RunningServer, path: str):
     """http-23, and the like."""
     answer = exchange(shared, request_bytes("GET", path, [key(shared, "analyst")]))

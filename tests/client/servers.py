@@ -10,14 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
-from tests.postgres import free_port
-
 CONTENT_HASH = "0" * 64
-
-
-def nobody_listens() -> str:
-    """An address that refuses every connection."""
-    return f"http://127.0.0.1:{free_port()}"
+NOBODY_LISTENS = "http://127.0.0.1:1"  # a reserved port: every connection is refused
 
 
 class TcpServer:
@@ -136,6 +130,10 @@ class HttpServer(TcpServer):
     def bodies(self, path: str) -> list[Any]:
         """The bodies of the requests to one path, in their order."""
         return [request.body for request in self.requests if request.path == path]
+
+    def delivered(self) -> list[list[str]]:
+        """The units whose outcomes came, batch by batch."""
+        return [[item["unit_id"] for item in body] for body in self.bodies("/outcomes")]
 
 
 def _read(line: str, stream: Any) -> Request:

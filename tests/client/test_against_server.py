@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from promptbandit import Client, Refused
-from tests.client.servers import nobody_listens
+from tests.client.servers import NOBODY_LISTENS
 
 ENOUGH_S = 30.0
 PATIENT_S = 20.0  # these stories are about answers, not about deadlines
@@ -49,7 +49,7 @@ def test_a_fallback_has_the_content_hash_that_the_server_computes(shared_server,
     text, tools = "Sei freundlich. 😀", [{"type": "function", "name": "größe", "strict": True, "max": 1.5}]
     created = shared_server.create_version(prompt, text, tools_config=tools)
     fallback = {"system_prompt": text, "tools_config": tools}
-    with Client(nobody_listens(), "key", {prompt: fallback}) as client:
+    with Client(NOBODY_LISTENS, "key", {prompt: fallback}) as client:
         given = client.assign(prompt, "call-1")
     assert given.source == "fallback"
     assert given.version.content_hash == created["content_hash"]
@@ -113,8 +113,8 @@ def test_a_rejected_outcome_is_logged_with_the_servers_reason_and_the_others_cou
     assert "is not a metric of this experiment" in rejected[1]
 
 
-def test_an_outcome_that_breaks_the_whole_request_takes_no_other_with_it(shared_server, prompt, caplog):
-    """A NUL is refused with 422 for the whole list, before the server looks at single outcomes."""
+def test_an_outcome_that_the_server_cannot_read_takes_no_other_with_it(shared_server, prompt, caplog):
+    """A NUL may be refused for the outcome or, with 422, for the whole list: the others count in both cases."""
     shared_server.start_experiment(prompt, prompt)
     units = [f"call-{i}" for i in range(29)]
     with connect(shared_server) as client:
@@ -124,7 +124,7 @@ def test_an_outcome_that_breaks_the_whole_request_takes_no_other_with_it(shared_
             client.record(prompt, unit_id, {"resolved": True})
         assert client.flush(ENOUGH_S)
         stats = client.stats
-    assert (stats.accepted, stats.dropped) == (29, 1)
+    assert (stats.accepted, stats.rejected + stats.dropped) == (29, 1)
     assert "NUL" in caplog.text
 
 

@@ -15,9 +15,9 @@ import promptbandit
 from promptbandit import Client, NoPromptAvailable, PromptBanditError, Refused, backoff
 from promptbandit.backoff import delay_s, read_retry_after_s, slow_delay_s
 from promptbandit.outbox import Outbox, Waiting
-from tests.client.servers import nobody_listens
+from tests.client.servers import NOBODY_LISTENS
 
-URL = nobody_listens()
+URL = NOBODY_LISTENS
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 
 BAD_ARGUMENTS = [

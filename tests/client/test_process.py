@@ -1,11 +1,12 @@
 """The client in processes of its own: at their end, after a fork, beside nothing but its dependencies."""
 
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.client.servers import HttpServer, acknowledged, assigned, nobody_listens
+from tests.client.servers import NOBODY_LISTENS, HttpServer, acknowledged, assigned
 
 CLIENT = Path(__file__).parents[2] / "client"
 ENOUGH_S = 60
@@ -36,7 +37,7 @@ Client(sys.argv[1], "key").record("support", "call-1", {"resolved": True})
 """
     with HttpServer(answer) as server:
         run(script, server.url)
-        assert [item["unit_id"] for body in server.bodies("/outcomes") for item in body] == ["call-1"]
+        assert server.delivered() == [["call-1"]]
 
 
 def test_a_process_ends_soon_although_the_server_is_away_and_says_what_is_lost():
@@ -45,7 +46,7 @@ import sys
 from promptbandit import Client
 Client(sys.argv[1], "key").record("support", "call-1", {"resolved": True})
 """
-    _, errors = run(script, nobody_listens())
+    _, errors = run(script, NOBODY_LISTENS)
     assert "closed with 1 undelivered outcomes" in errors
 
 
@@ -72,14 +73,14 @@ assert os.waitpid(child, 0)[1] == 0
 def test_a_client_made_before_a_fork_works_in_both_processes():
     with HttpServer(answer) as server:
         run(FORK, server.url, "made before")
-    told = sorted(item["unit_id"] for body in server.bodies("/outcomes") for item in body)
+    told = sorted(itertools.chain(*server.delivered()))
     assert told == ["after", "child"]
 
 
 def test_a_client_used_before_a_fork_works_in_both_processes():
     with HttpServer(answer) as server:
         run(FORK, server.url, "used before")
-    told = sorted(item["unit_id"] for body in server.bodies("/outcomes") for item in body)
+    told = sorted(itertools.chain(*server.delivered()))
     assert told == ["after", "child", "parent"]
     assert sorted(body["unit_id"] for body in server.bodies("/assignments")) == ["after", "child", "parent"]
 
@@ -97,6 +98,21 @@ asyncio.run(main())
     with HttpServer(answer) as server:
         printed, _ = run(script, server.url)
     assert printed.split() == ["server", "server"]
+
+
+def test_the_first_call_waits_for_no_import():
+    """httpx imports its network backend at its first request: 0.2 s here, most of a call's deadline."""
+    script = """
+import sys
+from promptbandit import Client
+with Client(sys.argv[1], "key", {"support": "Kind."}, timeout_s=20) as client:
+    before = set(sys.modules)
+    assert client.assign("support", "call-1").source == sys.argv[2]
+    print(sorted(set(sys.modules) - before))
+"""
+    with HttpServer(answer) as server:
+        assert run(script, server.url, "server")[0].strip() == "[]"
+    assert run(script, NOBODY_LISTENS, "fallback")[0].strip() == "[]"
 
 
 def test_the_client_imports_nothing_of_the_service():

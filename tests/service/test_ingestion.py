@@ -2,13 +2,9 @@
 
 import asyncio
 import datetime as dt
-import shutil
-import uuid
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
@@ -25,11 +21,10 @@ from domain.experiments import NewPolicy, NewVariant
 from domain.metrics import NewMetric
 from domain.outcomes import NewOutcome
 from domain.snapshot import PromptState
-from migrations import migrate
 from service.change_variants import add_variant, retire_variant
 from storage.database import Database
 from storage.schema import assignments, counts, outcome_revisions, outcomes, variants
-from tests.postgres import Postgres
+from tests.service.conftest import EmptyDatabases, emptied
 from tests.service.ingestion_model import Model
 from tests.service.world import (
     ACTOR,
@@ -256,35 +251,11 @@ def run_machine(new_url: Callable[[], str], *, examples: int, steps: int) -> Non
     )
 
 
-def migrated(url: str) -> None:
-    async def go() -> None:
-        database = Database(url)
-        await migrate(database)
-        await database.close()
-
-    asyncio.run(go())
+@pytest.mark.timeout(600)  # where it fails, Hypothesis shortens the story for up to five minutes
+def test_counts_equal_outcomes_whatever_happens_on_sqlite(sqlite_databases: EmptyDatabases):
+    run_machine(sqlite_databases.sqlite, examples=20, steps=30)
 
 
-def test_counts_equal_outcomes_whatever_happens_on_sqlite(tmp_path: Path):
-    template = tmp_path / "template.db"
-    migrated(f"sqlite:///{template}")
-
-    def new_url() -> str:
-        path = tmp_path / f"{uuid.uuid4().hex}.db"
-        shutil.copy(template, path)
-        return f"sqlite:///{path}"
-
-    run_machine(new_url, examples=40, steps=30)
-
-
-def test_counts_equal_outcomes_whatever_happens_on_postgresql(postgres: Postgres):
-    template = f"template_{uuid.uuid4().hex}"
-    migrated(postgres.create_database(template))
-
-    def new_url() -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        return f"postgresql+psycopg://test@127.0.0.1:{postgres.port}/{name}"
-
-    run_machine(new_url, examples=8, steps=15)
+@pytest.mark.timeout(600)
+def test_counts_equal_outcomes_whatever_happens_on_postgresql(migrated_postgres: tuple[str, str]):
+    run_machine(lambda: emptied(migrated_postgres), examples=4, steps=20)

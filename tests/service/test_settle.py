@@ -40,7 +40,9 @@ def settled(
 
 
 def told(value: float, minute: int | None) -> NewOutcome:
-    return outcome("call", quality=value, occurred_at=None if minute is None else NOW - (60 - minute) * MINUTE)
+    return outcome(
+        "call", quality=value, occurred_at=None if minute is None else NOW - (60 - minute) * MINUTE
+    )
 
 
 def tell_all(messages: Sequence[NewOutcome]) -> tuple[dict[str, StoredOutcome], Delta, list[str]]:
