@@ -28,6 +28,7 @@ from storage.away import is_storage_away
 from storage.database import Database
 
 VERSION = "0.1.0"
+ROUTES = [*agent.ROUTES, *prompts.ROUTES, *ab_tests.ROUTES, *experiments.ROUTES, *operations.ROUTES]
 
 
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> Gate:
@@ -62,13 +63,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
             await parts.database.close()
 
     app = Litestar(
-        route_handlers=[
-            *agent.ROUTES,
-            *prompts.ROUTES,
-            *ab_tests.ROUTES,
-            *experiments.ROUTES,
-            *operations.ROUTES,
-        ],
+        route_handlers=ROUTES,
         opt={"scope": "manager"},  # a route that forgets its scope is for managers only
         guards=[authorize, check_address],
         exception_handlers=EXCEPTION_HANDLERS,

@@ -29,6 +29,7 @@ NO_ACKNOWLEDGEMENT = {
     "says 429": Reply(429, b""),
     "says 200 with a page": Reply(200, b"<html>Welcome</html>"),
     "says 200 for fewer outcomes": Reply(200, {"results": []}),
+    "says 200 for more outcomes": Reply(200, {"results": [{"status": "accepted"}, {"status": "accepted"}]}),
     "says 204": Reply(204, b""),
 }
 

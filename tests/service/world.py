@@ -2,14 +2,16 @@
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from domain.allocations import Allocation
 from domain.assignments import Assignment
 from domain.errors import DomainError
-from domain.experiments import Experiment, NewExperiment, NewPolicy, NewVariant
-from domain.metrics import NewMetric
+from domain.experiments import Experiment, NewExperiment, NewPolicy, NewVariant, Policy, Variant
+from domain.metrics import ASSIGNED, DEFAULT_METRICS, Metric, NewMetric
 from domain.outcomes import NewOutcome
 from domain.prompts import NewVersion, PromptVersion
 from domain.report import Report
@@ -21,6 +23,7 @@ from service.record import Recorded, record
 from service.report import report
 from service.start_experiment import start_experiment
 from service.verify import Verified, verify
+from storage.counts import CountRow
 from storage.database import Database
 from storage.schema import counts
 from storage.snapshots import read_snapshot
@@ -147,3 +150,72 @@ def arm_by_hand(salt: str, unit_id: str, split: list[tuple[str, int]]) -> str:
             return key
         number -= share
     raise AssertionError("the split does not add up to 10 000")
+
+
+def plain(
+    *, arms: str = "ab", metrics: tuple[Metric, ...] = DEFAULT_METRICS, policy: str = "fixed", **more: Any
+) -> tuple[Experiment, Allocation]:
+    """An experiment and its first, even allocation that no database knows; the first arm is the control."""
+    variants = tuple(
+        Variant(
+            id=index,
+            key=arm,
+            position=index,
+            version_id=index,
+            is_control=index == 1,
+            live=True,
+            created_at=NOW,
+        )
+        for index, arm in enumerate(arms, 1)
+    )
+    fields: dict[str, Any] = {
+        "id": 1,
+        "key": "greeting",
+        "prompt_id": 1,
+        "prompt": PROMPT,
+        "status": "running",
+        "policy": Policy(name=policy),
+        "goal": next(metric.name for metric in metrics if metric.role == "goal"),
+        "alpha": 0.05,
+        "minimum_detectable_effect": 0.05,
+        "baseline": 0.5,
+        "maturity_s": 0.0,
+        "min_days": 0.0,
+        "salt": "salt",
+        "metrics": metrics,
+        "variants": variants,
+        "started_at": NOW,
+    }
+    experiment = Experiment(**(fields | more))
+    shares = [10_000 // len(arms) + (index < 10_000 % len(arms)) for index in range(len(arms))]
+    allocation = Allocation(
+        id=1,
+        experiment_id=1,
+        number=1,
+        split=dict(zip(arms, shares, strict=True)),
+        probability_best=None,
+        policy="start",
+        counts={},
+        seed=None,
+        engine_version="",
+        created_at=NOW,
+    )
+    return experiment, allocation
+
+
+def binary_rows(sides: Sequence[tuple[int, int]], *, metric: str = "resolved") -> list[CountRow]:
+    """(successes, trials) per variant, in the order of their ids; every call is told."""
+    rows = []
+    for index, (successes, n) in enumerate(sides, 1):
+        told = {"n": n, "total": float(successes), "total_sq": float(successes)}
+        rows.append(CountRow(variant_id=index, metric=metric, **told))
+        rows.append(CountRow(variant_id=index, metric=ASSIGNED, n=n, total=0.0, total_sq=0.0))
+    return rows
+
+
+def moment_rows(sides: Sequence[tuple[int, float, float]], *, metric: str = "quality") -> list[CountRow]:
+    """(n, total, total_sq) per variant, in the order of their ids."""
+    return [
+        CountRow(variant_id=index, metric=metric, n=n, total=total, total_sq=total_sq)
+        for index, (n, total, total_sq) in enumerate(sides, 1)
+    ]

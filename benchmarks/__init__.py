@@ -1,0 +1,1 @@
+"""Questions about cost, answered as ratios in one run."""
