@@ -1,16 +1,19 @@
 """Everything put together: the one place where parts are made."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 from litestar import Litestar
 from litestar.datastructures import State
 
-from api import openapi
 from api.assigner import Assigner
 from api.auth import Keyring, authorize
-from api.background import keep_fresh, keep_reallocating, stop
+from api.background import keep_fresh, keep_noting_keys, keep_reallocating, keep_recording, stop
+from api.backlog import Backlog
 from api.clock import Clock, utc_now
 from api.context import Parts
 from api.fallback import load_fallbacks
@@ -18,6 +21,7 @@ from api.gate import Gate
 from api.last_known import LastKnown
 from api.log import configure_logging, log
 from api.metrics import ServerMetrics
+from api.openapi import schema_route
 from api.problems import EXCEPTION_HANDLERS
 from api.reading import check_address
 from api.recorder import Recorder
@@ -29,6 +33,12 @@ from storage.database import Database
 
 VERSION = "0.1.0"
 ROUTES = [*agent.ROUTES, *prompts.ROUTES, *ab_tests.ROUTES, *experiments.ROUTES, *operations.ROUTES]
+# Sets of connections, so that whoever hangs on one hangs nobody on the others; calls have `pool_size`.
+DESK_POOL_SIZE = 4  # managers, reports, reallocations
+WATCH_POOL_SIZE = 6  # keys (two at most), and whether the database answers at all
+WATCH_PATIENCE_S = 1.0
+WATCH_STATEMENT_MS = 800  # less than the patience: a busy database says so itself and is not taken for absent
+OPENING_S = 3.0  # then the server starts without its database
 
 
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> Gate:
@@ -49,28 +59,23 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        await _start(parts)
-        loops = [
-            asyncio.create_task(keep_fresh(settings, parts.last_known, parts.assigner, parts.keyring)),
-            asyncio.create_task(keep_reallocating(settings, parts.database, parts.last_known, clock)),
-        ]
+        loops = [asyncio.create_task(loop) for loop in _loops(parts)]
+        await parts.last_known.wait_until_known(OPENING_S)
         try:
             yield
         finally:
             await stop(loops)
-            await parts.recorder.drain()
-            await parts.assigner.drain()
-            await parts.database.close()
+            await _close(parts)
 
     app = Litestar(
-        route_handlers=ROUTES,
+        route_handlers=[*ROUTES, schema_route(ROUTES, VERSION)],
         opt={"scope": "manager"},  # a route that forgets its scope is for managers only
         guards=[authorize, check_address],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[lifespan],
         state=State({"parts": parts}),
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=openapi.config(VERSION),
+        openapi_config=None,  # `schema_route` serves the document
         logging_config=None,
     )
     # Around Litestar, not inside: a path that no route takes is logged and timed, too.
@@ -80,33 +85,66 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
 def _make_parts(settings: Settings, clock: Clock) -> Parts:
     database = Database(
         settings.database_url,
-        pool_size=settings.pool_size,
+        pool_size=DESK_POOL_SIZE,
         statement_timeout_ms=settings.statement_timeout_ms,
         lock_timeout_ms=settings.lock_timeout_ms,
     )
-    last_known = LastKnown(database, clock)
+    calls = database.aside(
+        pool_size=settings.pool_size,
+        statement_timeout_ms=min(settings.statement_timeout_ms, settings.outcome_deadline_ms),
+        lock_timeout_ms=settings.lock_timeout_ms,
+    )
+    watch = database.aside(
+        pool_size=WATCH_POOL_SIZE,
+        pool_timeout_s=WATCH_PATIENCE_S,
+        statement_timeout_ms=WATCH_STATEMENT_MS,
+        lock_timeout_ms=WATCH_STATEMENT_MS,
+        patience_s=WATCH_PATIENCE_S,
+        pre_ping=False,  # a dead connection is news that is wanted here
+    )
+    last_known = LastKnown(watch, clock)
+    backlog = Backlog(calls, last_known, size=settings.backlog_size)
+    fallbacks = load_fallbacks(settings.fallback_file)
     hashes = frozenset(part.strip() for part in settings.agent_key_hashes.split(",") if part.strip())
     return Parts(
         settings=settings,
         database=database,
+        calls=calls,
+        watch=watch,
         clock=clock,
         last_known=last_known,
-        assigner=Assigner(database, last_known, load_fallbacks(settings.fallback_file), settings, clock),
-        recorder=Recorder(database, settings, clock),
-        keyring=Keyring(database, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
+        backlog=backlog,
+        assigner=Assigner(calls, last_known, backlog, fallbacks, settings, clock),
+        recorder=Recorder(calls, last_known, settings, clock),
+        keyring=Keyring(watch, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
         metrics=ServerMetrics(),
     )
 
 
-async def _start(parts: Parts) -> None:
-    """Migrate an empty database and read the state; a database that is away does not stop the start."""
+def _loops(parts: Parts) -> list[Coroutine[Any, Any, None]]:
+    settings, database, last_known = parts.settings, parts.database, parts.last_known
+    return [
+        keep_fresh(settings, last_known, partial(_open, parts), others=(parts.calls, database)),
+        keep_recording(last_known, parts.backlog),
+        keep_reallocating(settings, database, last_known, parts.clock),
+        keep_noting_keys(last_known, parts.keyring, database),
+    ]
+
+
+async def _open(parts: Parts) -> None:
+    """Give an empty database its tables; an older schema is left to `promptbandit migrate`."""
+    began_at = time.monotonic()
     try:
-        before = await migrate_if_empty(parts.database)
+        if await migrate_if_empty(parts.watch) is None:
+            log("migrated_empty_database")
     except Exception as error:
+        parts.last_known.note_failure(error, began_at=began_at)
         if not is_storage_away(error):
             raise
-        parts.last_known.note_away(error)
-        return
-    if before is None:
-        log("migrated_empty_database")
-    await parts.last_known.refresh()
+
+
+async def _close(parts: Parts) -> None:
+    await asyncio.gather(parts.recorder.drain(), parts.assigner.drain())
+    await parts.backlog.drain()
+    for database in (parts.calls, parts.watch, parts.database):
+        await database.close()

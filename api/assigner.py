@@ -2,14 +2,17 @@
 
 Two-stage deadline: we stop waiting for the database, we do not cancel it. A cancelled query costs its
 connection, and reconnecting is what a database under load needs least; so a late query goes on and
-records its assignment, or dies at statement_timeout and leaves it to the backlog.
+records its assignment, or fails and leaves it to the backlog.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
 
 import msgspec
 
+from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
@@ -19,81 +22,107 @@ from domain.assignments import Assignment, NewAssignment
 from domain.errors import NothingToServe, PromptNotFound
 from domain.prompts import ServedVersion
 from domain.snapshot import PromptState, derive
-from service.assign import assign, record_late
+from service.assign import assign
 from storage.away import is_storage_away
 from storage.database import Database
-from storage.prompts import find_prompt_ids
 
 REMEMBERED = 50_000
-LATE_BATCH = 100
+DRAIN_S = 5.0
+
+_Key = tuple[str, str]  # prompt and unit
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """A proposal on its way into the database; its task answers what stands, None if that is not known."""
+
+    proposal: Assignment
+    task: asyncio.Task[Assignment | None]
 
 
 class Assigner:
-    """Answers `POST /assignments`; holds what has to be recorded when the database is back."""
+    """Answers `POST /assignments`.
+
+    Parameters
+    ----------
+    calls : connections of which it takes less than half; the recorder and the backlog have the others.
+    fallbacks : versions by prompt name, for prompts of which nothing else is known.
+    """
 
     def __init__(
         self,
-        database: Database,
+        calls: Database,
         last_known: LastKnown,
+        backlog: Backlog,
         fallbacks: dict[str, ServedVersion],
         settings: Settings,
         clock: Clock,
     ) -> None:
-        self._database = database
+        self._calls = calls
         self._last_known = last_known
+        self._backlog = backlog
         self._fallbacks = fallbacks
-        self._settings = settings
+        self._patience_s = settings.soft_deadline_ms / 1000
+        self._max_in_flight = settings.max_in_flight
         self._clock = clock
-        self._given: OrderedDict[tuple[str, str], Assignment] = OrderedDict()
-        self._tasks: set[asyncio.Task[Assignment | None]] = set()
+        self._given: OrderedDict[_Key, Assignment] = OrderedDict()
+        self._recordings: dict[_Key, _Recording] = {}
+        self._places = asyncio.Semaphore((settings.pool_size - 1) // 2)
         self._refreshes: set[asyncio.Task[bool]] = set()  # asyncio forgets tasks that nobody holds
-        self.backlog: deque[Assignment] = deque(maxlen=settings.backlog_size)
-        self.dropped = 0
 
     async def answer(self, new: NewAssignment) -> Assignment:
-        """What the unit gets, within the soft deadline.
+        """What the unit gets, within the soft deadline; the first answer stands for all later ones.
 
         Raises
         ------
-        PromptNotFound, NothingToServe : the database says so.
+        PromptNotFound, NothingToServe : the database says so, and no fallback was given.
         StorageAway : nothing is known of the prompt, the database is away, and no fallback was given.
         """
-        given = self._given.get((new.prompt, new.unit_id))
-        if given is not None:
-            return given
-        proposal = await self._propose(new)
-        if self._last_known.is_away or len(self._tasks) >= self._settings.max_in_flight:
-            return self._answer_late(proposal)
-        task = asyncio.create_task(self._record(proposal))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        done, _ = await asyncio.wait({task}, timeout=self._settings.soft_deadline_ms / 1000)
-        recorded = task.result() if done else None
+        until = time.monotonic() + self._patience_s
+        key = new.prompt, new.unit_id
+        if key in self._given:
+            return self._given[key]
+        proposal = await self._propose(new, until)
+        recording = self._recordings.get(key)
+        if recording is None:
+            if not self._may_record(proposal):
+                return self._answer_late(key, proposal)
+            recording = self._record(key, proposal)
+        await asyncio.wait({recording.task}, timeout=max(0.0, until - time.monotonic()))
+        if not recording.task.done():
+            self._last_known.doubt()
+        recorded = recording.task.result() if recording.task.done() else None
         if recorded is None:
-            return self._stale(proposal)  # the task records it later or leaves it to the backlog
-        return self._remember(self._with_text(recorded, proposal))
+            return self._remember(key, _stale(recording.proposal))
+        return self._remember(key, self._as_served(recorded, recording.proposal))
 
-    async def _propose(self, new: NewAssignment) -> Assignment:
+    async def _propose(self, new: NewAssignment, until: float) -> Assignment:
         state = self._last_known.state(new.prompt)
+        is_current = False
         if state is None and not self._last_known.is_away:
             # Somebody may have created it a moment ago, on another server.
-            refresh = asyncio.create_task(self._last_known.refresh())
-            self._refreshes.add(refresh)
-            refresh.add_done_callback(self._refreshes.discard)
-            await asyncio.wait({refresh}, timeout=self._settings.soft_deadline_ms / 1000)
+            is_current = await self._refresh(until)
             state = self._last_known.state(new.prompt)
-            if state is None and refresh.done() and refresh.result():
-                raise PromptNotFound(name=new.prompt)
-        proposal = (
-            derive(state, unit_id=new.unit_id, segment=new.segment, now=self._clock()) if state else None
-        )
-        return proposal or self._default(new, state)
+        if state is not None:
+            proposal = derive(state, unit_id=new.unit_id, segment=new.segment, now=self._clock())
+            if proposal is not None:
+                return proposal
+        return self._default(new, state, is_current=is_current)
 
-    def _default(self, new: NewAssignment, state: PromptState | None) -> Assignment:
+    async def _refresh(self, until: float) -> bool:
+        refresh = asyncio.create_task(self._last_known.refresh())
+        self._refreshes.add(refresh)
+        refresh.add_done_callback(self._refreshes.discard)
+        await asyncio.wait({refresh}, timeout=max(0.0, until - time.monotonic()))
+        return refresh.done() and refresh.result()
+
+    def _default(self, new: NewAssignment, state: PromptState | None, *, is_current: bool) -> Assignment:
         version = self._fallbacks.get(new.prompt)
         if version is None:
             if state is not None:
                 raise NothingToServe(name=new.prompt)
+            if is_current:
+                raise PromptNotFound(name=new.prompt)
             raise StorageAway("the database does not answer and there is no fallback for this prompt")
         return Assignment(
             prompt=new.prompt,
@@ -105,92 +134,62 @@ class Assigner:
             assigned_at=self._clock(),
         )
 
-    async def _record(self, proposal: Assignment) -> Assignment | None:
-        if proposal.prompt_id is None:
-            self._keep_for_later(proposal)
-            return None
-        try:
-            async with self._database.writing() as connection:
-                return await assign(connection, proposal)
-        except Exception as error:
-            self._keep_for_later(self._stale(proposal))
-            if is_storage_away(error):
-                self._last_known.note_away(error)
-            else:
-                log("assignment_not_recorded", level="error", error=error)
-            return None
+    def _may_record(self, proposal: Assignment) -> bool:
+        """Whether it is worth asking the database now; beyond the bulkhead calls do not queue."""
+        is_free = not self._last_known.is_away and len(self._recordings) < self._max_in_flight
+        return is_free and proposal.prompt_id is not None
 
-    def _answer_late(self, proposal: Assignment) -> Assignment:
-        late = self._stale(proposal)
-        self._keep_for_later(late)
-        return self._remember(late)
+    def _record(self, key: _Key, proposal: Assignment) -> _Recording:
+        recording = _Recording(proposal, asyncio.create_task(self._store(proposal)))
+        self._recordings[key] = recording
+        recording.task.add_done_callback(lambda _: self._recordings.pop(key))
+        return recording
 
-    def _stale(self, proposal: Assignment) -> Assignment:
-        late = proposal if proposal.reason == "DEFAULT" else msgspec.structs.replace(proposal, reason="STALE")
-        return self._remember(late)
+    async def _store(self, proposal: Assignment) -> Assignment | None:
+        """What stands for the unit; None if that is not known, then the proposal waits in the backlog."""
+        async with self._places:
+            began_at = time.monotonic()
+            try:
+                if not self._last_known.is_away:
+                    async with self._calls.writing() as connection:
+                        return await assign(connection, proposal)
+            except Exception as error:
+                self._last_known.note_failure(error, began_at=began_at)
+                if not is_storage_away(error):
+                    log("assignment_not_recorded", level="error", error=error)
+        self._backlog.add(_stale(proposal))
+        return None
 
-    def _keep_for_later(self, assignment: Assignment) -> None:
-        if len(self.backlog) == self.backlog.maxlen:
-            self.dropped += 1
-            if self.dropped == 1:
-                log("backlog_full", level="error", size=len(self.backlog))
-        self.backlog.append(assignment)
+    def _answer_late(self, key: _Key, proposal: Assignment) -> Assignment:
+        late = _stale(proposal)
+        if key not in self._given:
+            self._backlog.add(late)
+        return self._remember(key, late)
 
-    def _remember(self, assignment: Assignment) -> Assignment:
-        self._given[assignment.prompt, assignment.unit_id] = assignment
+    def _remember(self, key: _Key, assignment: Assignment) -> Assignment:
+        """What was answered first, whoever was quicker."""
+        first = self._given.setdefault(key, assignment)
         if len(self._given) > REMEMBERED:
             self._given.popitem(last=False)
-        return assignment
+        return first
 
-    def _with_text(self, recorded: Assignment, proposal: Assignment) -> Assignment:
-        """A unit recorded without a stored version (fallback, import) gets today's text."""
+    def _as_served(self, recorded: Assignment, proposal: Assignment) -> Assignment:
+        """What stands, with the text to serve and without a copy of it for every unit.
+
+        A unit recorded without a stored version (fallback, import) gets today's text.
+        """
+        if recorded.version.content_hash == proposal.version.content_hash:
+            return msgspec.structs.replace(recorded, version=proposal.version)
         if recorded.version.id is not None:
             return recorded
         version = self._fallbacks.get(recorded.prompt, proposal.version)
         return msgspec.structs.replace(recorded, version=version)
 
-    async def record_backlog(self) -> None:
-        """Record what was given while the database was away; keeps what cannot be recorded yet."""
-        while self.backlog and not self._last_known.is_away:
-            batch = [self.backlog.popleft() for _ in range(min(LATE_BATCH, len(self.backlog)))]
-            try:
-                await self._record_late(batch)
-            except Exception as error:
-                if is_storage_away(error):
-                    self.backlog.extendleft(reversed(batch))
-                    self._last_known.note_away(error)
-                elif len(batch) > 1:
-                    # One bad assignment must not hold up the others: find it by going one by one.
-                    await self._record_singly(batch)
-                else:
-                    log("late_assignment_lost", level="error", error=error)
-
-    async def _record_singly(self, batch: list[Assignment]) -> None:
-        for item in batch:
-            try:
-                await self._record_late([item])
-            except Exception as error:
-                if is_storage_away(error):
-                    self.backlog.append(item)
-                else:
-                    log("late_assignment_lost", level="error", error=error)
-
-    async def _record_late(self, batch: list[Assignment]) -> None:
-        async with self._database.writing() as connection:
-            ids = await find_prompt_ids(connection, sorted({item.prompt for item in batch}))
-            known = [
-                msgspec.structs.replace(item, prompt_id=ids[item.prompt])
-                for item in batch
-                if item.prompt in ids
-            ]
-            differing = await record_late(connection, known) if known else []
-        if len(known) < len(batch):
-            log("late_assignments_of_unknown_prompts", level="warning", number=len(batch) - len(known))
-        if differing:
-            log("late_assignments_differ", level="warning", number=len(differing))
-
     async def drain(self) -> None:
-        """Wait for the queries under way, then record the backlog once more; for the shutdown."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5.0)
-        await self.record_backlog()
+        """Wait for the recordings under way; for the shutdown."""
+        if self._recordings:
+            await asyncio.wait({item.task for item in self._recordings.values()}, timeout=DRAIN_S)
+
+
+def _stale(proposal: Assignment) -> Assignment:
+    return proposal if proposal.reason == "DEFAULT" else msgspec.structs.replace(proposal, reason="STALE")

@@ -1,10 +1,11 @@
 """What a server does by itself: read the state, record late assignments, move splits, note key use."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from api.assigner import Assigner
 from api.auth import Keyring
+from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
@@ -13,37 +14,62 @@ from service.reallocate import reallocate, running_ids
 from storage.away import is_storage_away
 from storage.database import Database
 
-NOTE_KEYS_EVERY = 30  # refreshes
+LOOK_EVERY_S = 0.2  # at most; so often an absent database is asked whether it is back
+HANGING_S = 0.5  # a call that waits longer for an absent database is told so
+RECORD_EVERY_S = 0.2
+NOTE_KEYS_EVERY_S = 30.0
+STOPPING_S = 2.0  # for the work under way when the server stops
 
 
-async def keep_fresh(settings: Settings, last_known: LastKnown, assigner: Assigner, keyring: Keyring) -> None:
-    """For ever: refresh the state and record what is late."""
-    turn = 0
+async def keep_fresh(
+    settings: Settings,
+    last_known: LastKnown,
+    open_database: Callable[[], Awaitable[None]],
+    others: Sequence[Database],
+) -> None:
+    """For ever: read the state, often while the database is away; let go of what hangs there.
+
+    Parameters
+    ----------
+    open_database : called until the state was read for the first time; gives an empty database its tables.
+    others : the sets of connections that may hang with the database.
+    """
     while True:
-        turn += 1
         try:
-            if await last_known.refresh():
-                await assigner.record_backlog()
-                if turn % NOTE_KEYS_EVERY == 0:
-                    await keyring.note_use()
+            if last_known.snapshot is None:
+                await _whole(open_database())
+            await last_known.refresh()
+            if last_known.is_away:
+                for database in others:
+                    database.let_go(waited_s=HANGING_S)
         except Exception as error:
-            _survive("refresh_failed", error)
-        await asyncio.sleep(settings.refresh_ms / 1000)
+            log("state_not_read", level="error", error=error)
+        if not last_known.is_away:
+            await last_known.wait_for_doubt(settings.refresh_ms / 1000 - LOOK_EVERY_S)
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def keep_recording(last_known: LastKnown, backlog: Backlog) -> None:
+    """For ever: record what was given while the database was away."""
+    await _repeat("backlog_failed", RECORD_EVERY_S, last_known, backlog.record)
+
+
+async def keep_noting_keys(last_known: LastKnown, keyring: Keyring, database: Database) -> None:
+    """For ever: write down when keys were last used."""
+    await _repeat("key_use_not_noted", NOTE_KEYS_EVERY_S, last_known, lambda: keyring.note_use(database))
 
 
 async def keep_reallocating(
     settings: Settings, database: Database, last_known: LastKnown, clock: Clock
 ) -> None:
     """For ever: one pass over the running experiments, if the settings want any."""
-    while settings.reallocate_every_s > 0:
-        await asyncio.sleep(settings.reallocate_every_s)
-        if last_known.is_away:
-            continue
-        try:
-            if await reallocate_all(database, clock):
-                await last_known.refresh()
-        except Exception as error:
-            _survive("reallocation_failed", error)
+
+    async def reallocate_and_refresh() -> None:
+        if await reallocate_all(database, clock):
+            await last_known.refresh()
+
+    if settings.reallocate_every_s > 0:
+        await _repeat("reallocation_failed", settings.reallocate_every_s, last_known, reallocate_and_refresh)
 
 
 async def reallocate_all(database: Database, clock: Clock) -> bool:
@@ -64,10 +90,35 @@ async def reallocate_all(database: Database, clock: Clock) -> bool:
     return moved
 
 
+async def _repeat(
+    failure: str, every_s: float, last_known: LastKnown, work: Callable[[], Awaitable[None]]
+) -> None:
+    """For ever, while the database is there: a loop outlives its errors."""
+    while True:
+        await asyncio.sleep(every_s)
+        if last_known.is_away:
+            continue
+        try:
+            await _whole(work())
+        except Exception as error:
+            _survive(failure, error)
+
+
 def _survive(event: str, error: Exception) -> None:
-    """A background loop outlives its errors; an absent database is no news here."""
+    """An absent database is no news here."""
     if not is_storage_away(error):
         log(event, level="error", error=error)
+
+
+async def _whole(work: Awaitable[None]) -> None:
+    """Do the work; who is cancelled meanwhile waits a little for its end, so that no transaction is torn."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=STOPPING_S)
+        task.cancel()
+        raise
 
 
 async def stop(tasks: list[asyncio.Task[None]]) -> None:

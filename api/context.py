@@ -8,6 +8,7 @@ from litestar import Request
 
 from api.assigner import Assigner
 from api.auth import Keyring, caller_of
+from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.metrics import ServerMetrics
@@ -24,8 +25,11 @@ class Parts:
 
     settings: Settings
     database: Database
+    calls: Database
+    watch: Database
     clock: Clock
     last_known: LastKnown
+    backlog: Backlog
     assigner: Assigner
     recorder: Recorder
     keyring: Keyring

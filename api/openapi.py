@@ -1,12 +1,16 @@
 """OpenAPI: bodies and queries are read by `api.reading`, so they are described here, from the same types."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 import msgspec
-from litestar import Router
+from litestar import Litestar, Response, get
+from litestar.enums import OpenAPIMediaType as OpenAPIMediaTypes
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
     Components,
     OpenAPIMediaType,
@@ -20,7 +24,7 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType
 
 from api.auth import OPEN
-from api.problems import ALL_KINDS, PROBLEM_JSON, Problem
+from api.problems import PROBLEM_JSON, Problem
 from domain.assignments import NewAssignment
 from domain.experiments import NewAbTest, NewExperiment, NewVariant, StopExperiment
 from domain.outcomes import NewOutcome
@@ -35,9 +39,11 @@ BODIES: tuple[type, ...] = (
     NewAbTest,
     StopExperiment,
 )
+PATH = "/schema"
 _REF = "#/components/schemas/{name}"
 
 
+@dataclass
 class Described(Operation):
     """An operation whose body and query we describe; `query` is the record that the route reads, if any."""
 
@@ -69,54 +75,73 @@ def _body_schema(body: type, many: bool) -> Reference | Schema:
     return Schema(one_of=[one, several]) if many else one
 
 
-def _parameters(query: type) -> list[Parameter]:
-    schema = msgspec.json.schema(query)
-    properties = schema["$defs"][query.__name__]["properties"]
+def _parameters(query: type) -> list[Parameter | Reference]:
+    properties = msgspec.json.schema(query)["$defs"][query.__name__]["properties"]
     return [
-        Parameter(name=name, param_in="query", required=False, schema=RawSchema(raw=value))  # type: ignore[arg-type]
+        Parameter(name=name, param_in="query", required=False, schema=_Written(written=value))
         for name, value in properties.items()
     ]
 
 
-class RawSchema(msgspec.Struct):
-    """A JSON schema that is written out as it is."""
+@dataclass
+class _Written(Schema):
+    """A JSON schema that msgspec has written."""
 
-    raw: dict[str, Any]
+    written: dict[str, Any] = field(default_factory=dict)
 
     def to_schema(self) -> dict[str, Any]:
-        """The schema."""
-        return self.raw
+        return self.written
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
     """The declared errors of a route: those named, and what any route may answer."""
     every = {400, 401, 403, 414, 422, 431, 503, *statuses} | ({408} if 413 in statuses else set())
-    titles = {status: [kind.title for kind in ALL_KINDS if kind.status == status] for status in every}
     return {
         status: ResponseSpec(
             data_container=Problem,
             media_type=PROBLEM_JSON,
-            description="; ".join(titles[status]),
+            description=f"{HTTPStatus(status).phrase}; docs/errors.md lists the types",
             generate_examples=False,
         )
         for status in sorted(every)
     }
 
 
-def config(version: str) -> OpenAPIConfig:
-    """OpenAPI at /schema, as JSON; no page that loads scripts from elsewhere."""
-    _, schemas = msgspec.json.schema_components(BODIES, ref_template=_REF)
-    return OpenAPIConfig(
+def document(routes: Sequence[HTTPRouteHandler], version: str) -> bytes:
+    """The OpenAPI document (JSON) of these routes."""
+    config = OpenAPIConfig(
         title="PromptBandit",
         version=version,
         description="Which prompt answers calls better? Assignments, outcomes, experiments, reports.",
-        openapi_router=Router(path="/schema", route_handlers=[], opt={"scope": OPEN}),
-        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        use_handler_docstrings=True,
         components=Components(
-            schemas={name: RawSchema(raw=schema) for name, schema in schemas.items()},  # type: ignore[misc]
             security_schemes={
                 "key": SecurityScheme(type="http", scheme="bearer", description="API key pb_<scope>_...")
             },
         ),
         security=[{"key": []}],
     )
+    # Litestar describes what an app serves; it serves the description itself with pages that we do not want.
+    found = Litestar(
+        route_handlers=routes, openapi_config=config, logging_config=None
+    ).openapi_schema.to_schema()
+    found["paths"] = {path: item for path, item in found["paths"].items() if not path.startswith(PATH)}
+    _, bodies = msgspec.json.schema_components(BODIES, ref_template=_REF)
+    found["components"]["schemas"] |= bodies
+    for handler in routes:
+        if handler.opt["scope"] == OPEN:
+            for path in handler.paths:
+                found["paths"][path]["get"]["security"] = []
+    return msgspec.json.encode(found)
+
+
+def schema_route(routes: Sequence[HTTPRouteHandler], version: str) -> HTTPRouteHandler:
+    """`GET /schema`: the document of the other routes, written once."""
+    written = document(routes, version)
+
+    @get(PATH, opt={"scope": OPEN}, sync_to_thread=False)
+    def get_schema() -> Response[bytes]:
+        """The OpenAPI document."""
+        return Response(written, media_type=OpenAPIMediaTypes.OPENAPI_JSON)
+
+    return get_schema

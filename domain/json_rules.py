@@ -23,7 +23,9 @@ def check_json_value(value: Any, *, pointer: str = "") -> None:
     stack: list[tuple[Any, _Way, int]] = [(value, None, 0)]
     while stack:
         item, way, depth = stack.pop()
-        problem = _problem(item) if depth <= MAX_DEPTH else f"is nested more than {MAX_DEPTH} deep; flatten it"
+        problem = (
+            _problem(item) if depth <= MAX_DEPTH else f"is nested more than {MAX_DEPTH} deep; flatten it"
+        )
         if problem:
             raise InvalidValue(pointer=pointer + _written(way), problem=problem)
         for step, child in _children(item):

@@ -30,8 +30,13 @@ def _text(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
 
 
-def _diff(before: str, after: str, version: PromptVersion, other: PromptVersion) -> str:
-    old, new = (f"{item.prompt} #{item.number}" for item in (version, other))
+def diff_text(before: str, after: str, *, old: str, new: str) -> str:
+    """A unified diff by lines; empty exactly when nothing changed, line ends included."""
     # Not splitlines(): it would hide a newline at the end, and `\r\n` turned into `\n`.
     lines = difflib.unified_diff(before.split("\n"), after.split("\n"), old, new, lineterm="")
     return "\n".join(lines)
+
+
+def _diff(before: str, after: str, version: PromptVersion, other: PromptVersion) -> str:
+    old, new = (f"{item.prompt} #{item.number}" for item in (version, other))
+    return diff_text(before, after, old=old, new=new)

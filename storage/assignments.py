@@ -92,4 +92,5 @@ async def insert_assignments(connection: AsyncConnection, new: Sequence[Assignme
         for item in new
     ]
     if rows:
-        await connection.execute(sa.insert(a), rows)
+        insert = sa.insert(a).returning(a.c.prompt_id)  # RETURNING: see storage.database
+        await connection.execute(insert, rows)

@@ -60,7 +60,8 @@ async def add_counts(connection: AsyncConnection, deltas: Iterable[tuple[CountKe
         return
     insert: Any = (sqlite if is_sqlite(connection) else postgresql).insert(c)
     grown = {name: c.c[name] + insert.excluded[name] for name in ("n", "total", "total_sq")}
-    await connection.execute(insert.on_conflict_do_update(index_elements=list(COUNT_KEY), set_=grown), rows)
+    upsert = insert.on_conflict_do_update(index_elements=list(COUNT_KEY), set_=grown)
+    await connection.execute(upsert.returning(c.c.n), rows)  # RETURNING: see storage.database
 
 
 def is_countable(metric: Metric, value: float) -> bool:

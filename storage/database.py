@@ -2,27 +2,34 @@
 
 A writing transaction on SQLite begins IMMEDIATE and one writer of a process goes at a time; on
 PostgreSQL the verbs lock the rows or units they change.
+
+Inserts of many rows say RETURNING: SQLAlchemy then sends one statement. Without it psycopg sends a
+pipeline, after which PostgreSQL (16.14) forgets `idle_in_transaction_session_timeout`: a client lost at
+that moment keeps its locks for ever.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
+import psycopg
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from domain.prompts import canonical_json
+from storage.line import Line
 
 BUSY_TIMEOUT_S = 5.0
+CONNECT_S = 2.0
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 
 # A frozen network must not hold a call: connections die within seconds instead of the system's minutes.
 _POSTGRES_CONNECT_ARGS = {
-    "connect_timeout": 2,
     "tcp_user_timeout": 2_000,
     "keepalives_idle": 1,
     "keepalives_interval": 1,
@@ -33,35 +40,59 @@ _POSTGRES_CONNECT_ARGS = {
 
 
 class Database:
-    """An engine with two ways to open a transaction: `reading` and `writing`."""
+    """An engine with two ways to open a transaction: `reading` and `writing`.
+
+    Parameters
+    ----------
+    pool_size : connections at most.
+    pool_timeout_s : how long a transaction waits for one of them.
+    statement_timeout_ms : PostgreSQL's bound on a statement, and on the pause between two of a transaction.
+    lock_timeout_ms : PostgreSQL's bound on the wait for a lock.
+    patience_s : how long we wait for the answer to a statement before we hang up; the server's own
+        bounds do not hold when the server is frozen. Default: a second more than the statement's.
+    pre_ping : whether PostgreSQL is asked before each transaction if the connection still lives.
+    """
 
     def __init__(
         self,
-        url: str,
+        url: str | URL,
         *,
         pool_size: int = 10,
+        pool_timeout_s: float = 2.0,
         statement_timeout_ms: int = 5_000,
         lock_timeout_ms: int = 2_000,
+        patience_s: float | None = None,
+        pre_ping: bool = True,
+        one_writer: asyncio.Lock | None = None,
     ) -> None:
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        options = f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms}"
+        self._patience_s = patience_s or statement_timeout_ms / 1000 + 1.0
+        self._lines: WeakSet[Line] = WeakSet()
+        self._one_writer = (one_writer or asyncio.Lock()) if self.is_sqlite else None
+        options = _postgres_options(statement_timeout_ms, lock_timeout_ms)
         connect_args: dict[str, Any] = (
-            {"timeout": BUSY_TIMEOUT_S} if self.is_sqlite else _POSTGRES_CONNECT_ARGS | {"options": options}
+            {"timeout": BUSY_TIMEOUT_S}
+            if self.is_sqlite
+            else _POSTGRES_CONNECT_ARGS | {"options": options, "async_creator_fn": self._connect}
         )
         self.engine: AsyncEngine = create_async_engine(
             self.url,
             connect_args=connect_args,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=2.0,
-            pool_pre_ping=not self.is_sqlite,
+            pool_timeout=pool_timeout_s,
+            pool_pre_ping=pre_ping and not self.is_sqlite,
+            **({} if self.is_sqlite else {"use_native_hstore": False}),  # asks at every connect
             json_serializer=lambda value: canonical_json(value).decode(),
             json_deserializer=msgspec.json.decode,
         )
-        self._one_writer = asyncio.Lock() if self.is_sqlite else None
         if self.is_sqlite:
             _tame_sqlite(self.engine)
+
+    def aside(self, **bounds: Any) -> "Database":
+        """The same database by connections of its own, so that whoever hangs there hangs nobody here."""
+        return Database(self.url, one_writer=self._one_writer, **bounds)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -81,12 +112,39 @@ class Database:
             await stack.enter_async_context(connection.begin())
             yield connection
 
+    async def _connect(self, *arguments: Any, **named: Any) -> Line:
+        try:
+            async with asyncio.timeout(min(self._patience_s, CONNECT_S)):
+                line = await Line.connect(*arguments, **named)
+        except TimeoutError as error:
+            raise psycopg.errors.ConnectionTimeout(
+                "the server did not take the connection in time"
+            ) from error
+        line.patience_s = self._patience_s
+        self._lines.add(line)
+        return line
+
+    def let_go(self, *, waited_s: float) -> None:
+        """Give up PostgreSQL connections on which somebody has waited longer, and those that lie idle.
+
+        Whoever waits gets an error now. After a partition old connections may be dead without a word.
+        """
+        for line in list(self._lines):
+            if line.waited_s >= waited_s:
+                line.hang_up()
+            elif line.is_idle:
+                line.drop()
+
     async def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection; whoever still waits for one gets an error."""
+        self.let_go(waited_s=0.0)
         await self.engine.dispose()
+        for line in list(self._lines):
+            if line.waited_s < 0:
+                line.drop()
 
 
-def parse_url(text: str) -> URL:
+def parse_url(text: str | URL) -> URL:
     """The URL with the async driver we use; a clear error for anything but SQLite and PostgreSQL."""
     try:
         url = make_url(text)
@@ -98,6 +156,19 @@ def parse_url(text: str) -> URL:
     if backend not in _DRIVERS:
         raise ValueError(f"database {backend!r} is not supported; use sqlite or postgresql+psycopg")
     return url.set(drivername=_DRIVERS[backend])
+
+
+def _postgres_options(statement_timeout_ms: int, lock_timeout_ms: int) -> str:
+    settings = {
+        "statement_timeout": statement_timeout_ms,
+        "lock_timeout": lock_timeout_ms,
+        # A client lost without a word would keep its locks for the hours that TCP takes to notice.
+        "idle_in_transaction_session_timeout": statement_timeout_ms,
+        "tcp_keepalives_idle": 2,
+        "tcp_keepalives_interval": 1,
+        "tcp_keepalives_count": 3,
+    }
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def _tame_sqlite(engine: AsyncEngine) -> None:

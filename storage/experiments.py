@@ -161,7 +161,8 @@ async def insert_experiment(connection: AsyncConnection, experiment: Experiment)
         {"experiment_id": experiment_id, "position": position, **msgspec.to_builtins(metric)}
         for position, metric in enumerate(experiment.metrics)
     ]
-    await connection.execute(sa.insert(m), rows)
+    insert = sa.insert(m).returning(m.c.name)  # RETURNING: see storage.database
+    await connection.execute(insert, rows)
     return experiment_id
 
 

@@ -1,4 +1,8 @@
-"""Locks that a transaction holds until it ends. SQLite has one writer, so there they are nothing."""
+"""Locks that a transaction holds until it ends. SQLite has one writer, so there they are nothing.
+
+Rows are held FOR NO KEY UPDATE: one holder at a time, and calls can still be recorded, since their
+foreign keys only need the row to stay (FOR UPDATE would make them wait for a manager's transaction).
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -16,19 +20,20 @@ def is_sqlite(connection: AsyncConnection) -> bool:
 
 async def lock_prompt(connection: AsyncConnection, prompt_id: int) -> None:
     """Hold the prompt: activations, new versions and experiment starts of one prompt go one by one."""
-    await connection.execute(sa.select(prompts.c.id).where(prompts.c.id == prompt_id).with_for_update())
+    query = sa.select(prompts.c.id).where(prompts.c.id == prompt_id)
+    await connection.execute(query.with_for_update(key_share=True))
 
 
 async def lock_experiment(connection: AsyncConnection, experiment_id: int) -> None:
     """Hold the experiment: changes of its variants and splits go one by one."""
     query = sa.select(experiments.c.id).where(experiments.c.id == experiment_id)
-    await connection.execute(query.with_for_update())
+    await connection.execute(query.with_for_update(key_share=True))
 
 
 async def try_lock_experiment(connection: AsyncConnection, experiment_id: int) -> bool:
     """Hold the experiment unless somebody else does: then False at once."""
     query = sa.select(experiments.c.id).where(experiments.c.id == experiment_id)
-    found = await connection.scalar(query.with_for_update(skip_locked=True))
+    found = await connection.scalar(query.with_for_update(key_share=True, skip_locked=True))
     return found is not None
 
 

@@ -54,7 +54,8 @@ async def write_settled(
         for metric, outcome in item.inserted.items()
     ]
     if rows:
-        await connection.execute(sa.insert(o), rows)
+        insert = sa.insert(o).returning(o.c.prompt_id)  # RETURNING: see storage.database
+        await connection.execute(insert, rows)
     for unit, item in settled:
         for metric, (old, new) in item.revised.items():
             await _replace(connection, unit, metric, old, new, now)

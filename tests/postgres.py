@@ -1,5 +1,6 @@
 """A real PostgreSQL for the tests: the wheel's binaries, or those of PROMPTBANDIT_TEST_PG_BIN."""
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -47,18 +48,19 @@ class Postgres:
         if not (self.bin / "initdb").exists():
             raise PostgresUnavailable(f"no initdb in {self.bin}")
         self.data = folder / "data"
+        self._log = folder / "postgres.log"
         self.port = free_port()
         # PostgreSQL refuses to run as root; the wheel's files are readable for everybody.
         self._as: dict[str, Any] = _unprivileged() if os.geteuid() == 0 else {}
         if self._as:
-            self._open_up(folder)
+            shutil.chown(folder, self._as["user"], self._as["group"])
+            self._open_up()
         self._run("initdb", "-D", self.data, "-A", "trust", "-U", "test", "--locale=C", "-N", "-E", "UTF8")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def _open_up(self, folder: Path) -> None:
-        shutil.chown(folder, self._as["user"], self._as["group"])
-        for parent in folder.parents:
+    def _open_up(self) -> None:
+        for parent in self.data.parent.parents:
             if parent.stat().st_uid == os.geteuid() and str(parent) != "/":
                 parent.chmod(parent.stat().st_mode | 0o011)
 
@@ -71,37 +73,51 @@ class Postgres:
 
     def start(self) -> None:
         """Start (again) on the same port and wait until it answers."""
-        settings = [
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "unix_socket_directories=",
-            "-c",
-            "max_connections=200",
-        ]
-        self._process = subprocess.Popen(
-            [self.bin / "postgres", "-D", self.data, "-p", str(self.port), *settings],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-            **self._as,
-        )
+        self._process = self._spawn()
         deadline = time.monotonic() + STARTUP_S
         while True:
             try:
                 psycopg.connect(self.dsn("postgres"), connect_timeout=2).close()
                 return
             except psycopg.OperationalError:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise PostgresUnavailable("the server did not start") from None
-                time.sleep(0.05)
+                if time.monotonic() > deadline:
+                    said = self._log.read_text(errors="replace")[-1000:]
+                    raise PostgresUnavailable(f"the server did not start: {said}") from None
+                if self._process.poll() is not None:
+                    self._process = self._spawn()  # the shared memory of a killed server is not free yet
+                time.sleep(0.02)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]
+        options = [part for setting in settings for part in ("-c", setting)]
+        if self._as:
+            self._open_up()  # another pytest session closes the folder that the sessions share
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [self.bin / "postgres", "-D", self.data, "-p", str(self.port), *options],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, loaded before
+                **self._as,
+            )
 
     def kill(self) -> None:
         """SIGQUIT: stop at once without a checkpoint, as after a crash."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(timeout=30)
+
+    def crash(self) -> None:
+        """SIGKILL to every process of the server."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)  # it forks no more
+        children = _children(self._process.pid)
+        self._process.kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         self._process.wait(timeout=30)
 
     def freeze(self) -> None:
@@ -127,11 +143,15 @@ class Postgres:
     def dsn(self, name: str) -> str:
         return f"postgresql://test@127.0.0.1:{self.port}/{name}"
 
+    def url(self, name: str) -> str:
+        """The URL of a database for SQLAlchemy."""
+        return f"postgresql+psycopg://test@127.0.0.1:{self.port}/{name}"
+
     def create_database(self, name: str) -> str:
         """A new database; its URL for SQLAlchemy."""
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
-        return f"postgresql+psycopg://test@127.0.0.1:{self.port}/{name}"
+        return self.url(name)
 
     def drop_database(self, name: str) -> None:
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:

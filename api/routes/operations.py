@@ -31,7 +31,7 @@ async def get_ready(request: AnyRequest) -> dict[str, str]:
 async def get_metrics(request: AnyRequest) -> Response[bytes]:
     """What Prometheus scrapes (with a bearer key), of the worker that answers."""
     parts = parts_of(request)
-    parts.metrics.backlog.set(len(parts.assigner.backlog))
+    parts.metrics.backlog.set(len(parts.backlog))
     parts.metrics.storage_up.set(0 if parts.last_known.is_away else 1)
     return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4")
 

@@ -11,11 +11,9 @@ import httpx
 
 from promptbandit.backoff import read_retry_after_s
 
-MAX_CONNECTIONS = 64  # the bulkhead: what a frozen server can tie up
+MAX_IN_FLIGHT = 64  # the bulkhead: what a frozen server can tie up
 KEEPALIVE_S = 4.0  # uvicorn closes idle connections after 5 s; a request must not meet that moment
 TRANSIENT = frozenset({408, 429})  # the statuses below 500 that pass by themselves
-
-_DIED_UNDER_WAY = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
 class Answer(NamedTuple):
@@ -30,6 +28,10 @@ class Unreachable(Exception):
     """No complete answer; the text says why. Stays inside the client."""
 
 
+class ConnectionDied(Unreachable):
+    """The server closed the connection under way, for example one it had kept open until that moment."""
+
+
 class Transport:
     """Connections to one server. Used from one event loop only."""
 
@@ -38,48 +40,55 @@ class Transport:
             base_url=base_url,
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
             verify=ssl_context,
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_S),
+            timeout=None,  # one limit for everything together instead of one for every read
+            # httpx must never queue requests itself: a request that ends while it waits for a connection
+            # can leak the place for good (encode/httpcore issue 1093), and an outage would outlast itself.
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
         )
+        self._places = asyncio.Semaphore(MAX_IN_FLIGHT)
 
-    async def post(
-        self,
-        path: str,
-        body: bytes,
-        *,
-        timeout_s: float,
-        queue_s: float | None = None,
-        ask_twice: bool = False,
-    ) -> Answer:
-        """Send `body` and read the whole answer.
+    async def ask(self, path: str, body: bytes, *, queue_s: float, timeout_s: float) -> Answer:
+        """`post` for a call that waits: once more on a fresh connection when the first one died under way.
 
         Parameters
         ----------
-        timeout_s : for everything together; then the connection is closed.
-        queue_s : how long to wait for a free connection at most; None: as long as for the rest.
-        ask_twice : once more, on a fresh connection, when the first one died under way.
+        queue_s : how long to wait for one of the `MAX_IN_FLIGHT` places, in seconds.
+        timeout_s : for each try.
 
         Raises
         ------
-        Unreachable : no complete answer in time.
+        Unreachable : no place, or no complete answer in time.
         """
-        timeout = httpx.Timeout(timeout_s, pool=timeout_s if queue_s is None else queue_s)
+        try:
+            async with asyncio.timeout(queue_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Unreachable(f"{MAX_IN_FLIGHT} requests are waiting for an answer already") from None
+        try:
+            return await self.post(path, body, timeout_s=timeout_s)
+        except ConnectionDied:
+            return await self.post(path, body, timeout_s=timeout_s)
+        finally:
+            self._places.release()
+
+    async def post(self, path: str, body: bytes, *, timeout_s: float) -> Answer:
+        """Send `body` and read the whole answer within `timeout_s` seconds; else the connection is closed.
+
+        Raises
+        ------
+        Unreachable : no complete answer in time; ConnectionDied where another try may help.
+        """
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._send(path, body, timeout, ask_twice)
+                response = await self._http.post(path, content=body)
         except TimeoutError:
             raise Unreachable(f"no complete answer within {timeout_s:g} s") from None
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+            raise ConnectionDied(f"{type(error).__name__}: {error}") from error
         except Exception as error:  # httpx lets some pass unwrapped, such as UnicodeError for a host name
             raise Unreachable(f"{type(error).__name__}: {error}") from error
         asked_s = read_retry_after_s(response.headers.get("Retry-After"), now=dt.datetime.now(dt.UTC))
         return Answer(response.status_code, response.content, asked_s)
-
-    async def _send(self, path: str, body: bytes, timeout: httpx.Timeout, ask_twice: bool) -> httpx.Response:
-        try:
-            return await self._http.post(path, content=body, timeout=timeout)
-        except _DIED_UNDER_WAY:
-            if not ask_twice:
-                raise
-        return await self._http.post(path, content=body, timeout=timeout)
 
     async def close(self) -> None:
         """Close the connections."""

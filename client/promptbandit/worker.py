@@ -53,7 +53,7 @@ class Worker:
             if life is None:
                 raise Unreachable("the client is closed")
             timeout_s = max(wait_s, LEFT_BEHIND_S)
-            request = life.transport.post(path, body, timeout_s=timeout_s, queue_s=wait_s, ask_twice=True)
+            request = life.transport.ask(path, body, queue_s=wait_s, timeout_s=timeout_s)
             return asyncio.run_coroutine_threadsafe(request, life.loop)
 
     def wake_sender(self) -> None:

@@ -252,6 +252,7 @@ PATHS: dict[str, Bad] = {
     "unknown parameter": got("/prompts?page=2"),
     "parameter where none is taken": got("/experiments/greeting/report?format=csv"),
     "parameter on a POST": Bad("POST", "/assignments?force=b", json.dumps(GOOD).encode(), 422, "validation"),
+    "page of the schema": got("/schema/swagger", *MISSING),
     "DELETE": Bad("DELETE", "/experiments/greeting", None, 405, "method-not-allowed", {}),
     "PROPFIND": Bad("PROPFIND", "/prompts", None, 405, "method-not-allowed", {}),
     "HEAD of what is only posted": Bad("HEAD", "/outcomes", None, 405, "method-not-allowed", {}),

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
+from promptbandit import Client
+
 CONTENT_HASH = "0" * 64
 NOBODY_LISTENS = "http://127.0.0.1:1"  # a reserved port: every connection is refused
 
@@ -65,10 +67,16 @@ class TcpServer:
 
 
 class FrozenServer(TcpServer):
-    """Accepts, and never answers."""
+    """Accepts, and never answers; `left` counts the connections that the client closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 0
 
     def _serve(self, connection: socket.socket) -> None:
-        self.stopping.wait()
+        while connection.recv(65_536):
+            pass
+        self.left += 1
 
 
 class DrippingServer(TcpServer):
@@ -187,6 +195,11 @@ def problem(status: int, slug: str, detail: str, **headers: str) -> Reply:
     """A problem document."""
     body = {"type": f"/problems/{slug}", "title": slug, "status": status, "detail": detail}
     return Reply(status, body, {"Content-Type": "application/problem+json"} | headers)
+
+
+def patient(url: str, key: str = "key", fallbacks: Any = None, **more: Any) -> Client:
+    """A client for stories about answers, not about deadlines: a loaded machine changes nothing."""
+    return Client(url, key, fallbacks, timeout_s=20.0, **more)
 
 
 def in_turn(*replies: Callable[[Request], Reply | None] | Reply) -> Callable[[Request], Reply | None]:

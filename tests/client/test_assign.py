@@ -14,6 +14,7 @@ from tests.client.servers import (
     assigned,
     failing_log,
     in_turn,
+    patient,
     problem,
 )
 
@@ -21,7 +22,7 @@ FALLBACKS = {"support": "You are our support."}
 
 
 def test_the_servers_answer_is_the_assignment():
-    with HttpServer(assigned) as server, Client(server.url, "pb_key", FALLBACKS) as client:
+    with HttpServer(assigned) as server, patient(server.url, "pb_key", FALLBACKS) as client:
         given = client.assign("support", "call-1", segment="billing")
     assert given.source == "server"
     assert (given.prompt, given.unit_id, given.reason) == ("support", "call-1", "SPLIT")
@@ -41,12 +42,12 @@ def test_what_a_newer_server_adds_does_not_disturb():
     def newer(request):
         return assigned(request, reason="HOLDOUT", namespace={"id": 1})
 
-    with HttpServer(newer) as server, Client(server.url, "key") as client:
+    with HttpServer(newer) as server, patient(server.url, "key") as client:
         assert client.assign("support", "call-1").reason == "HOLDOUT"
 
 
 def test_a_base_url_may_have_a_path():
-    with HttpServer(assigned) as server, Client(f"{server.url}/bandit/", "key") as client:
+    with HttpServer(assigned) as server, patient(f"{server.url}/bandit/", "key") as client:
         client.assign("support", "call-1")
     assert server.requests[0].path == "/bandit/assignments"
 
@@ -91,7 +92,7 @@ def test_a_refusal_without_a_fallback_carries_the_problem(status):
     slug, next_step = REFUSALS[status]
     with (
         HttpServer(lambda request: problem(status, slug, "because {so}")) as server,
-        Client(server.url, "k") as client,
+        patient(server.url, "k") as client,
         pytest.raises(Refused, match=next_step) as raised,
     ):
         client.assign("support", "call-1")
@@ -103,7 +104,7 @@ def test_a_refusal_without_a_fallback_carries_the_problem(status):
 def test_a_refusal_that_is_no_problem_document_is_a_refusal():
     with (
         HttpServer(lambda request: Reply(301, b"moved", {"Location": "https://elsewhere/"})) as server,
-        Client(server.url, "key") as client,
+        patient(server.url, "key") as client,
         pytest.raises(Refused, match="base_url") as raised,
     ):
         client.assign("support", "call-1")
@@ -113,7 +114,7 @@ def test_a_refusal_that_is_no_problem_document_is_a_refusal():
 def test_a_refusal_with_a_fallback_is_logged_once_and_the_call_goes_on(caplog):
     with (
         HttpServer(lambda request: problem(404, "prompt-not-found", "There is no prompt")) as server,
-        Client(server.url, "key", FALLBACKS) as client,
+        patient(server.url, "key", FALLBACKS) as client,
         caplog.at_level(logging.WARNING, "promptbandit"),
     ):
         sources = {client.assign("support", f"call-{i}").source for i in range(3)}
@@ -127,7 +128,7 @@ def test_an_outage_is_logged_once_until_the_server_answers_again(caplog):
     away = problem(503, "storage-away", "away")
     with (
         HttpServer(in_turn(away, away, assigned, away, away)) as server,
-        Client(server.url, "key", FALLBACKS) as client,
+        patient(server.url, "key", FALLBACKS) as client,
         caplog.at_level(logging.WARNING, "promptbandit"),
     ):
         sources = [client.assign("support", f"call-{i}").source for i in range(5)]
@@ -137,7 +138,7 @@ def test_an_outage_is_logged_once_until_the_server_answers_again(caplog):
 
 
 def test_half_a_character_in_the_unit_id_is_refused_like_other_bad_arguments():
-    with HttpServer(assigned) as server, Client(server.url, "key", FALLBACKS) as client:
+    with HttpServer(assigned) as server, patient(server.url, "key", FALLBACKS) as client:
         assert client.assign("support", "call-\ud800").source == "fallback"
         with pytest.raises(Refused, match="surrogates"):
             client.assign("sales", "call-\ud800")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from promptbandit import Client, NoPromptAvailable
+from promptbandit.transport import MAX_IN_FLIGHT
 from promptbandit.worker import LEFT_BEHIND_S
 from tests.client.servers import (
     NOBODY_LISTENS,
@@ -22,6 +23,7 @@ from tests.client.servers import (
 )
 
 FALLBACKS = {"support": "You are our support."}
+ENOUGH_S = 30.0
 RETURNS_AT_ALL_S = 2.0  # the promise is 0.35 s; a loaded machine must not fail the test
 
 MISBEHAVING = {
@@ -73,14 +75,14 @@ def test_a_late_answer_changes_nothing_and_its_connection_is_used_again():
 
     def slow_at_first(request):
         if not late.is_set():
-            server.stopping.wait(0.6)
+            server.stopping.wait(1.5)
             late.set()
         return assigned(request)
 
-    with HttpServer(slow_at_first) as server, Client(server.url, "key", FALLBACKS, timeout_s=0.2) as client:
+    with HttpServer(slow_at_first) as server, Client(server.url, "key", FALLBACKS, timeout_s=1.0) as client:
         assert client.assign("support", "call-1").source == "fallback"
         assert late.wait(10)
-        time.sleep(0.2)
+        time.sleep(0.3)
         assert client.assign("support", "call-1").source == "fallback"
         assert client.assign("support", "call-2").source == "server"
         assert server.connections == 1
@@ -98,13 +100,36 @@ def test_requests_left_behind_end_and_their_connections_close():
     with FrozenServer() as server, Client(server.url, "key", FALLBACKS, timeout_s=0.05) as client:
         with ThreadPoolExecutor(20) as threads:
             list(threads.map(lambda i: client.assign("support", f"call-{i}"), range(200)))
-        assert server.connections <= 64
-        life = client._worker._life
-        deadline = time.monotonic() + LEFT_BEHIND_S + 5
-        while life.transport._http._transport._pool.connections and time.monotonic() < deadline:
+        assert 0 < server.connections <= MAX_IN_FLIGHT
+        deadline = time.monotonic() + LEFT_BEHIND_S + ENOUGH_S
+        while server.left < server.connections and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert life.transport._http._transport._pool.connections == []
-        assert threading.active_count() < 100
+        assert server.left == server.connections
+
+
+def test_after_a_freeze_under_load_all_connections_work_again():
+    """httpx's own queue for connections leaks places in this situation (encode/httpcore issue 1093)."""
+    thawed = threading.Event()
+    all_at_once = threading.Barrier(MAX_IN_FLIGHT)
+
+    def frozen_at_first(request):
+        if not thawed.is_set():
+            server.stopping.wait(LEFT_BEHIND_S + 1)
+            return None
+        all_at_once.wait(ENOUGH_S)
+        return assigned(request)
+
+    with (
+        HttpServer(frozen_at_first) as server,
+        Client(server.url, "key", FALLBACKS, timeout_s=0.05) as client,
+        ThreadPoolExecutor(MAX_IN_FLIGHT) as threads,
+    ):
+        list(threads.map(lambda i: client.assign("support", f"frozen-{i}"), range(600)))
+        time.sleep(LEFT_BEHIND_S + 1)
+        thawed.set()
+        client._timeout_s = ENOUGH_S
+        given = list(threads.map(lambda i: client.assign("support", f"call-{i}"), range(MAX_IN_FLIGHT)))
+    assert {item.source for item in given} == {"server"}
 
 
 def test_closing_does_not_wait_for_a_frozen_server():

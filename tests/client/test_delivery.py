@@ -97,8 +97,9 @@ def test_an_outage_is_logged_once_and_its_end(caplog):
     away = Reply(503, b"")
     caplog.set_level(logging.INFO, "promptbandit")
     with HttpServer(in_turn(away, away, away, acknowledged)) as server, Client(server.url, "key") as client:
-        client.record("support", "call-1", {"resolved": True})
-        assert client.flush(ENOUGH_S)
+        for unit_id in ("call-1", "call-2"):
+            client.record("support", unit_id, {"resolved": True})
+            assert client.flush(ENOUGH_S)
     told = [record for record in caplog.records if record.name == "promptbandit"]
     assert [record.levelname for record in told] == ["WARNING", "INFO"]
     assert "503" in told[0].message

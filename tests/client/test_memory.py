@@ -10,6 +10,7 @@ from tests.client.servers import (
     HttpServer,
     assigned,
     in_turn,
+    patient,
     problem,
 )
 
@@ -20,7 +21,7 @@ def test_a_unit_asked_again_keeps_its_prompt_when_the_server_changes_its_mind():
     def changing(request):
         return assigned(request, variant=f"v{len(server.requests)}")
 
-    with HttpServer(changing) as server, Client(server.url, "key") as client:
+    with HttpServer(changing) as server, patient(server.url, "key") as client:
         first = client.assign("support", "call-1")
         assert client.assign("support", "call-1") == first
         assert client.assign("support", "call-2").variant == "v2"
@@ -31,7 +32,7 @@ def test_a_unit_that_got_the_fallback_keeps_it_when_the_server_comes_back():
     away = problem(503, "storage-away", "away")
     with (
         HttpServer(in_turn(away, assigned)) as server,
-        Client(server.url, "key", FALLBACKS) as client,
+        patient(server.url, "key", FALLBACKS) as client,
     ):
         assert client.assign("support", "call-1").source == "fallback"
         assert client.assign("support", "call-2").source == "server"
@@ -41,7 +42,7 @@ def test_a_unit_that_got_the_fallback_keeps_it_when_the_server_comes_back():
 def test_a_unit_without_any_prompt_asks_again():
     with (
         HttpServer(in_turn(problem(503, "x", "away"), assigned)) as server,
-        Client(server.url, "k") as client,
+        patient(server.url, "k") as client,
     ):
         with pytest.raises(NoPromptAvailable):
             client.assign("support", "call-1")
@@ -49,7 +50,7 @@ def test_a_unit_without_any_prompt_asks_again():
 
 
 def test_only_the_units_seen_last_are_remembered():
-    with HttpServer(assigned) as server, Client(server.url, "key", remembered_units=2) as client:
+    with HttpServer(assigned) as server, patient(server.url, "key", remembered_units=2) as client:
         for unit_id in ["call-1", "call-2", "call-1", "call-3", "call-1", "call-2"]:
             client.assign("support", unit_id)
     asked = [body["unit_id"] for body in server.bodies("/assignments")]
@@ -84,7 +85,7 @@ def test_threads_that_ask_for_one_unit_at_once_get_one_answer():
 def test_many_threads_get_their_own_units():
     with (
         HttpServer(assigned) as server,
-        Client(server.url, "key", timeout_s=10) as client,
+        patient(server.url) as client,
         ThreadPoolExecutor(32) as threads,
     ):
         given = list(threads.map(lambda i: client.assign("support", f"call-{i}"), range(500)))
@@ -95,7 +96,7 @@ def test_many_threads_get_their_own_units():
 
 def test_a_closed_client_still_gives_what_it_knows():
     with HttpServer(assigned) as server:
-        client = Client(server.url, "key", FALLBACKS)
+        client = patient(server.url, "key", FALLBACKS)
         known = client.assign("support", "call-1")
         client.close()
         client.close()

@@ -14,6 +14,7 @@ from tests.client.servers import (
     HttpServer,
     acknowledged,
     assigned,
+    patient,
     problem,
 )
 
@@ -41,7 +42,7 @@ def test_an_outcome_arrives():
 
 
 def test_the_outcome_names_the_allocation_and_segment_of_its_unit():
-    with HttpServer(answers()) as server, Client(server.url, "key") as client:
+    with HttpServer(answers()) as server, patient(server.url) as client:
         client.assign("support", "call-1", segment="billing")
         client.record("support", "call-1", {"resolved": True})
         client.record("support", "call-1", {"resolved": True}, allocation=9, segment="other")
@@ -55,7 +56,7 @@ def test_the_outcome_of_a_call_with_the_fallback_names_no_allocation():
     away = problem(503, "storage-away", "away")
     with (
         HttpServer(lambda r: away if r.path == "/assignments" else acknowledged(r)) as server,
-        Client(server.url, "key", {"support": "Kind."}) as client,
+        patient(server.url, "key", {"support": "Kind."}) as client,
     ):
         assert client.assign("support", "call-1").source == "fallback"
         client.record("support", "call-1", {"resolved": True})

@@ -12,18 +12,22 @@ from domain.assignments import Assignment
 from domain.errors import DomainError
 from domain.experiments import Experiment, NewExperiment, NewPolicy, NewVariant, Policy, Variant
 from domain.metrics import ASSIGNED, DEFAULT_METRICS, Metric, NewMetric
-from domain.outcomes import NewOutcome
+from domain.outcomes import Delta, NewOutcome, Place
 from domain.prompts import NewVersion, PromptVersion
 from domain.report import Report
 from domain.snapshot import PromptState, derive
 from service.assign import assign
+from service.change_variants import add_variant, retire_variant
 from service.create_version import create_version
+from service.find import experiment_of
 from service.reallocate import Reallocated, reallocate
 from service.record import Recorded, record
 from service.report import report
 from service.start_experiment import start_experiment
+from service.stop_experiment import stop_experiment
 from service.verify import Verified, verify
-from storage.counts import CountRow
+from storage.allocations import current_allocation, list_allocations
+from storage.counts import CountRow, add_counts
 from storage.database import Database
 from storage.schema import counts
 from storage.snapshots import read_snapshot
@@ -219,3 +223,56 @@ def moment_rows(sides: Sequence[tuple[int, float, float]], *, metric: str = "qua
         CountRow(variant_id=index, metric=metric, n=n, total=total, total_sq=total_sq)
         for index, (n, total, total_sq) in enumerate(sides, 1)
     ]
+
+
+async def fill(
+    database: Database, experiment: Experiment, *, metric: str = "resolved", **sums: tuple[float, ...]
+) -> None:
+    """Count outcomes that have no calls: `fill(db, experiment, a=(50, 100))`, or (n, total, total_sq)."""
+    async with database.writing() as connection:
+        allocation = await current_allocation(connection, experiment.id)
+        assert allocation is not None
+        deltas = []
+        for key, values in sums.items():
+            variant = experiment.variant(key)
+            assert variant is not None
+            place = Place(
+                experiment_id=experiment.id, allocation_id=allocation.id, variant_id=variant.id, segment=""
+            )
+            n, total, total_sq = values if len(values) == 3 else (values[1], values[0], values[0])
+            deltas.append(((place, metric), Delta(n=int(n), total=float(total), total_sq=float(total_sq))))
+        await add_counts(connection, deltas)
+
+
+async def history(database: Database, experiment: Experiment) -> list[Allocation]:
+    async with database.reading() as connection:
+        return await list_allocations(connection, experiment.id)
+
+
+async def add(
+    database: Database, arm: str, *, key: str = "greeting", now: dt.datetime = NOW, **more: Any
+) -> Experiment:
+    """A new arm with a version of its own."""
+    version = await create(database, f"{key} {arm}")
+    new = NewVariant(key=arm, version_id=version.id, **more)
+    async with database.writing() as connection:
+        return await add_variant(connection, key, new, actor=ACTOR, now=now)
+
+
+async def retire(
+    database: Database, arm: str, *, key: str = "greeting", now: dt.datetime = NOW
+) -> Experiment:
+    async with database.writing() as connection:
+        return await retire_variant(connection, key, arm, actor=ACTOR, now=now)
+
+
+async def stop(
+    database: Database, *, key: str = "greeting", winner: str | None = None, now: dt.datetime = NOW
+) -> Experiment:
+    async with database.writing() as connection:
+        return await stop_experiment(connection, key, winner=winner, actor=ACTOR, now=now)
+
+
+async def read_experiment(database: Database, key: str = "greeting") -> Experiment:
+    async with database.reading() as connection:
+        return await experiment_of(connection, key)

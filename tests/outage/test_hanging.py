@@ -1,0 +1,369 @@
+"""What hangs with the database hangs nothing else: lines, locks, the state, keys, the backlog."""
+
+import asyncio
+import datetime as dt
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+
+from api.assigner import Assigner
+from api.auth import Keyring
+from api.backlog import Backlog
+from api.clock import utc_now
+from api.last_known import LastKnown
+from api.problems import StorageAway
+from api.settings import Settings
+from domain.assignments import Assignment, NewAssignment
+from domain.keys import ApiKey, mint
+from domain.prompts import NewVersion, ServedVersion
+from migrations import migrate
+from service.create_version import create_version
+from storage.assignments import insert_assignments
+from storage.database import Database
+from storage.keys import insert_key
+from tests.postgres import Postgres
+from tests.proxy import Proxy
+
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+SOON_S = 0.6
+PATIENT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def near_url(own_postgres: Postgres) -> str:
+    """A migrated database with one prompt, reached without the proxy."""
+    url = own_postgres.create_database("hanging")
+
+    async def prepare() -> None:
+        database = Database(url)
+        await migrate(database)
+        async with database.writing() as connection:
+            new = NewVersion(name="support", system_prompt="Be kind.")
+            await create_version(connection, new, actor="test", now=NOW)
+        await database.close()
+
+    asyncio.run(prepare())
+    return url
+
+
+@pytest.fixture
+async def near(near_url: str) -> AsyncIterator[Database]:
+    """The database, with nothing in between."""
+    database = Database(near_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def far_url(near_url: str, own_postgres: Postgres, proxy: Proxy) -> str:
+    """The database behind the proxy."""
+    return near_url.replace(str(own_postgres.port), str(proxy.port))
+
+
+@pytest.fixture
+async def far(far_url: str, proxy: Proxy) -> AsyncIterator[Database]:
+    """The database behind the proxy; half a second of patience."""
+    database = Database(far_url, pool_size=4, patience_s=0.5, pre_ping=False)
+    async with database.reading() as connection:
+        await connection.exec_driver_sql("SELECT 1")
+    yield database
+    proxy.heal()
+    await database.close()
+
+
+async def _ask(database: Database, statement: str) -> None:
+    async with database.reading() as connection:
+        await connection.exec_driver_sql(statement)
+
+
+# --- connections -------------------------------------------------------------------------------------
+
+
+async def test_a_statement_without_an_answer_ends_when_the_patience_ends(far: Database, proxy: Proxy) -> None:
+    """PostgreSQL's own statement_timeout is of no use: it cannot be heard."""
+    proxy.hold()
+    started = time.monotonic()
+    with pytest.raises(Exception, match="closed the connection") as caught:
+        await _ask(far, "SELECT 1")
+    assert "OperationalError" in type(caught.value).__name__
+    assert 0.4 < time.monotonic() - started < 0.5 + SOON_S
+
+
+async def test_a_cancelled_statement_costs_its_connection_and_no_time(far_url: str, proxy: Proxy) -> None:
+    """psycopg asks a frozen server to cancel, and waits: 10.5 s."""
+    database = Database(far_url, patience_s=PATIENT_S)
+    await _ask(database, "SELECT 1")
+    proxy.hold()
+    task = asyncio.create_task(_ask(database, "SELECT 1"))
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    task.cancel()
+    await asyncio.wait({task})
+    assert time.monotonic() - started < SOON_S
+    proxy.heal()
+    await _ask(database, "SELECT 1")
+    await database.close()
+
+
+async def test_letting_go_ends_the_waits_and_forgets_the_idle_connections(far_url: str, proxy: Proxy) -> None:
+    """After a partition that lost the connections, no call tries one of the old ones."""
+    database = Database(far_url, pool_size=4, patience_s=PATIENT_S)
+    await asyncio.gather(*(_ask(database, "SELECT pg_sleep(0.05)") for _ in range(4)))
+    proxy.lose()
+    hanging = asyncio.create_task(_ask(database, "SELECT 1"))
+    await asyncio.sleep(0.1)
+    proxy.heal()
+    database.let_go(waited_s=0.05)
+    started = time.monotonic()
+    await asyncio.gather(*(_ask(database, "SELECT 1") for _ in range(4)))
+    await asyncio.gather(hanging, return_exceptions=True)
+    assert time.monotonic() - started < SOON_S
+    await database.close()
+
+
+async def test_a_client_that_is_lost_within_a_batch_does_not_keep_its_locks(
+    own_postgres: Postgres, near: Database, far_url: str, proxy: Proxy
+) -> None:
+    """PostgreSQL ends the transaction of whoever says nothing: also after an insert of many rows."""
+    database = Database(far_url, statement_timeout_ms=300)
+    lost = asyncio.create_task(_insert_and_go_silent(database, proxy))
+    await asyncio.sleep(0.2)
+    deadline = time.monotonic() + 3
+    with psycopg.connect(own_postgres.dsn("hanging")) as session:
+        query = b"SELECT 1 FROM pg_stat_activity WHERE datname = 'hanging' AND state LIKE '%in transaction%'"
+        while session.execute(query).fetchone():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+            session.rollback()
+    proxy.heal()
+    await database.close()
+    await asyncio.gather(lost, return_exceptions=True)
+
+
+async def _insert_and_go_silent(database: Database, proxy: Proxy) -> None:
+    async with database.writing() as connection:
+        await insert_assignments(connection, [_assignment(f"silent-{n}") for n in range(3)])
+        proxy.lose()
+        await connection.exec_driver_sql("SELECT 1")
+
+
+def test_inserts_of_many_rows_do_not_use_pipelines() -> None:
+    """After a pipeline PostgreSQL forgets idle_in_transaction_session_timeout; RETURNING avoids it."""
+    inserts = {
+        f"{path.name}: {insert}"
+        for folder in ("storage", "service")
+        for path in Path(folder).glob("*.py")
+        for insert in re.findall(r"sa\.insert\(\w+\)\s*\.?\w*", path.read_text())
+    }
+    assert len(inserts) > 5
+    assert {text for text in inserts if not text.endswith((".returning", ".values"))} == set()
+
+
+# --- the state ---------------------------------------------------------------------------------------
+
+
+async def test_refreshing_the_state_does_not_hang_and_sees_the_end_of_a_partition(
+    far: Database, proxy: Proxy
+) -> None:
+    """Nobody waits for long, and a reading that hangs does not hold up the next."""
+    last_known = LastKnown(far, utc_now)
+    assert await last_known.refresh()
+    proxy.lose()
+    for _ in range(4):
+        started = time.monotonic()
+        assert not await last_known.refresh()
+        assert time.monotonic() - started < SOON_S
+    assert last_known.is_away
+    assert last_known.state("support") is not None
+    proxy.heal()
+    started = time.monotonic()
+    while not await last_known.refresh():
+        assert time.monotonic() - started < 1.5
+    assert not last_known.is_away
+
+
+async def test_refreshes_asked_for_during_a_reading_share_the_next_one(near: Database) -> None:
+    """One reading for all who asked before it began; the one under way might be older than their question."""
+    readings = 0
+
+    def clock() -> dt.datetime:
+        nonlocal readings
+        readings += 1
+        return NOW
+
+    last_known = LastKnown(near, clock)
+    assert all(await asyncio.gather(*(last_known.refresh() for _ in range(20))))
+    assert readings <= 2
+
+
+async def test_an_error_from_before_the_last_reading_is_no_news(near: Database) -> None:
+    """A connection that died in the outage is noticed late; the database has answered since."""
+    last_known = LastKnown(near, utc_now)
+    began_at = time.monotonic()
+    await last_known.refresh()
+    last_known.note_failure(OSError("connection reset"), began_at=began_at - 1)
+    assert not last_known.is_away
+    last_known.note_failure(OSError("connection reset"), began_at=time.monotonic())
+    assert last_known.is_away
+
+
+# --- keys --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def agent_key(near: Database) -> str:
+    """A stored key of an agent."""
+    salt = time.monotonic_ns().to_bytes(8, "big")
+    text, prefix, secret_hash = mint("agent", prefix_bytes=salt, secret_bytes=salt * 4)
+    key = ApiKey(prefix=prefix, secret_hash=secret_hash, scopes=("agent",), name="", created_at=NOW)
+    async with near.writing() as connection:
+        await insert_key(connection, key)
+    return text
+
+
+async def test_a_key_that_was_good_costs_no_wait_while_the_database_hangs(
+    far: Database, proxy: Proxy, agent_key: str
+) -> None:
+    """In use, it is looked up before its time is over; afterwards one call in a lookup waits 0.1 s."""
+    keyring = Keyring(far, cache_s=0.2, agent_hashes=frozenset(), clock=utc_now)
+    assert await keyring.caller_of(agent_key)
+    proxy.hold()
+    waits = []
+    for _ in range(40):
+        started = time.monotonic()
+        assert await keyring.caller_of(agent_key)
+        waits.append(time.monotonic() - started)
+        await asyncio.sleep(0.02)
+    assert max(waits) < 0.1 + SOON_S
+    assert sorted(waits)[-5] < 0.05
+
+
+async def test_an_unknown_key_is_told_to_come_back_while_the_database_hangs(
+    far: Database, proxy: Proxy, agent_key: str
+) -> None:
+    """Nobody may be let in unseen."""
+    keyring = Keyring(far, cache_s=3.0, agent_hashes=frozenset(), clock=utc_now)
+    proxy.hold()
+    with pytest.raises(StorageAway):
+        await keyring.caller_of(agent_key)
+    proxy.heal()
+    await asyncio.sleep(0.3)
+    assert await keyring.caller_of(agent_key)
+
+
+async def test_a_revoked_key_is_refused_when_its_time_is_over(near: Database, agent_key: str) -> None:
+    """The lookup before the time is over must not lengthen it."""
+    keyring = Keyring(near, cache_s=0.3, agent_hashes=frozenset(), clock=utc_now)
+    assert await keyring.caller_of(agent_key)
+    async with near.writing() as connection:
+        await connection.exec_driver_sql("UPDATE api_keys SET revoked_at = now()")
+    deadline = time.monotonic() + 0.3 + SOON_S
+    while await keyring.caller_of(agent_key):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+# --- assignments -------------------------------------------------------------------------------------
+
+
+def _assignment(unit_id: str, prompt: str = "support") -> Assignment:
+    version = ServedVersion(
+        id=None,
+        number=None,
+        name=prompt,
+        system_prompt="Hello",
+        tools_config=[],
+        metadata={},
+        content_hash="0" * 64,
+    )
+    return Assignment(
+        prompt=prompt,
+        prompt_id=1 if prompt == "support" else None,
+        unit_id=unit_id,
+        version=version,
+        reason="DEFAULT",
+        assigned_at=NOW,
+    )
+
+
+async def _recorded(database: Database, prefix: str) -> set[str]:
+    async with database.reading() as connection:
+        query = f"SELECT unit_id FROM assignments WHERE unit_id LIKE '{prefix}%%'"
+        return set((await connection.exec_driver_sql(query)).scalars())
+
+
+@pytest.fixture
+async def last_known(near: Database) -> LastKnown:
+    """The state, read once."""
+    found = LastKnown(near, utc_now)
+    await found.refresh()
+    return found
+
+
+async def test_a_bad_assignment_in_the_backlog_does_not_hold_up_the_others(
+    near: Database, last_known: LastKnown
+) -> None:
+    """It is found by halves, logged and dropped."""
+    backlog = Backlog(near, last_known, size=1_000)
+    for n in range(250):
+        backlog.add(_assignment(f"bad-{n:03}"))
+    broken = msgspec.structs.replace(_assignment("bad-x"), experiment_id=-1)
+    backlog._waiting.insert(120, broken)
+    await backlog.record()
+    assert len(backlog) == 0
+    assert await _recorded(near, "bad-") == {f"bad-{n:03}" for n in range(250)}
+
+
+async def test_a_full_backlog_drops_what_comes_and_counts_it(near: Database, last_known: LastKnown) -> None:
+    """Memory is bounded; what is dropped can be derived from its outcome."""
+    backlog = Backlog(near, last_known, size=3)
+    for n in range(5):
+        backlog.add(_assignment(f"full-{n}"))
+    assert (len(backlog), backlog.dropped) == (3, 2)
+    await backlog.record()
+    assert await _recorded(near, "full-") == {"full-0", "full-1", "full-2"}
+
+
+async def test_the_backlog_waits_for_a_prompt_that_nobody_has_created_yet(
+    near: Database, last_known: LastKnown
+) -> None:
+    """Served from the fallback file to a server that is ahead of its manager."""
+    backlog = Backlog(near, last_known, size=10)
+    backlog.add(_assignment("ahead-1", prompt="coming"))
+    await backlog.record()
+    assert (len(backlog), await _recorded(near, "ahead-")) == (0, set())
+    async with near.writing() as connection:
+        await create_version(connection, NewVersion(name="coming", system_prompt="Hi"), actor="test", now=NOW)
+    await last_known.refresh()
+    await backlog.record()
+    assert await _recorded(near, "ahead-") == {"ahead-1"}
+
+
+async def test_a_unit_that_asks_again_meanwhile_gets_the_same_answer(
+    far: Database, near_url: str, proxy: Proxy, last_known: LastKnown
+) -> None:
+    """Asked twice while the database hangs, with a new split in between: the first answer stands."""
+    settings = Settings(database_url=near_url, soft_deadline_ms=100)
+    backlog = Backlog(far, last_known, size=10)
+    assigner = Assigner(far, last_known, backlog, {}, settings, utc_now)
+    new = NewAssignment(prompt="support", unit_id="twice")
+    proxy.hold()
+    first = asyncio.create_task(assigner.answer(new))
+    await asyncio.sleep(0.05)
+    state = last_known.state("support")
+    assert state is not None
+    assert state.active is not None
+    assert last_known.snapshot is not None
+    changed = msgspec.structs.replace(state.active, content_hash="f" * 64)
+    last_known.snapshot.prompts["support"] = msgspec.structs.replace(state, active=changed)
+    second = await assigner.answer(new)
+    assert second.version == (await first).version == (await assigner.answer(new)).version
+    assert second.version.content_hash != "f" * 64
+    assert second.reason == "STALE"
+    proxy.heal()
+    await assigner.drain()
