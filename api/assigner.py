@@ -87,7 +87,7 @@ class Assigner:
         if recording is None:
             if not self._may_record(proposal):
                 return self._answer_late(key, proposal)
-            recording = self._record(key, proposal)
+            recording = self._record(key, proposal, until)
         await asyncio.wait({recording.task}, timeout=max(0.0, until - time.monotonic()))
         if not recording.task.done():
             self._last_known.doubt()
@@ -139,18 +139,21 @@ class Assigner:
         is_free = not self._last_known.is_away and len(self._recordings) < self._max_in_flight
         return is_free and proposal.prompt_id is not None
 
-    def _record(self, key: _Key, proposal: Assignment) -> _Recording:
-        recording = _Recording(proposal, asyncio.create_task(self._store(proposal)))
+    def _record(self, key: _Key, proposal: Assignment, until: float) -> _Recording:
+        recording = _Recording(proposal, asyncio.create_task(self._store(proposal, until)))
         self._recordings[key] = recording
         recording.task.add_done_callback(lambda _: self._recordings.pop(key))
         return recording
 
-    async def _store(self, proposal: Assignment) -> Assignment | None:
-        """What stands for the unit; None if that is not known, then the proposal waits in the backlog."""
+    async def _store(self, proposal: Assignment, until: float) -> Assignment | None:
+        """What stands for the unit; None if that is not known, then the proposal waits in the backlog.
+
+        Whoever comes to its turn too late goes there at once: a hundred late ones are one transaction.
+        """
         async with self._places:
             began_at = time.monotonic()
             try:
-                if not self._last_known.is_away:
+                if began_at < until and not self._last_known.is_away:
                     async with self._calls.writing() as connection:
                         return await assign(connection, proposal)
             except Exception as error:

@@ -18,8 +18,9 @@ from cli.running import run_with_database
 from domain.errors import DomainError, InvalidValue
 from domain.fields import ExperimentKey, Name
 from domain.metrics import outcome_value
-from service.import_calls import Imported, ImportedCall, ImportedExperiment, infer_metrics, open_import
+from service.import_calls import Imported, ImportedCall, infer_metrics, open_import
 from service.import_calls import import_calls as store
+from service.imported_experiment import ImportedExperiment
 from storage.database import Database
 
 CHUNK = 100

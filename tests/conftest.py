@@ -17,10 +17,10 @@ NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server of this test session's own, on loopback."""
     try:
-        server = Postgres(tmp_path_factory.mktemp("postgres"))
+        server = Postgres()
     except PostgresUnavailable as reason:
         if os.environ.get("CI"):
             raise

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,17 @@ def binaries() -> Path:
 
 
 class Postgres:
-    """A server in a folder of its own. It can be killed, frozen and started again."""
+    """A server in a folder of its own. It can be killed, frozen and started again.
 
-    def __init__(self, folder: Path) -> None:
+    The folder is not one of pytest's: another test session on the machine closes those to the user that
+    PostgreSQL runs as.
+    """
+
+    def __init__(self) -> None:
         self.bin = binaries()
         if not (self.bin / "initdb").exists():
             raise PostgresUnavailable(f"no initdb in {self.bin}")
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="promptbandit-postgres-"))
         self.data = folder / "data"
         self._log = folder / "postgres.log"
         self.port = free_port()
@@ -139,6 +145,7 @@ class Postgres:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(timeout=30)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def dsn(self, name: str) -> str:
         return f"postgresql://test@127.0.0.1:{self.port}/{name}"

@@ -94,6 +94,9 @@ def downgrade() -> None:
     op.execute("DROP VIEW calls")
     if op.get_bind().dialect.name == "postgresql":
         op.drop_constraint("fk_prompts_active_version", "prompts", type_="foreignkey")
+    else:
+        # SQLite deletes the rows of a table that it drops, and a prompt still refers to its active version.
+        op.execute("UPDATE prompts SET active_version_id = NULL")
     for table in reversed(TABLES):
         op.drop_table(table)
     if op.get_bind().dialect.name == "postgresql":

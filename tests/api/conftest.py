@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.keys import SCOPES
+from domain.keys import SCOPES, Scope
 from migrations import migrate
 from service.manage_keys import create_key
 from storage.database import Database
@@ -38,8 +38,10 @@ async def _keys(url: str) -> dict[str, str]:
         await migrate(database)
         async with database.writing() as connection:
             now = dt.datetime.now(dt.UTC)
+            scopes: dict[str, Scope] = {scope: scope for scope in SCOPES} | {"to be revoked": "analyst"}
             return {
-                scope: await create_key(connection, scope, name="", actor="test", now=now) for scope in SCOPES
+                name: await create_key(connection, scope, name="", actor="test", now=now)
+                for name, scope in scopes.items()
             }
     finally:
         await database.close()

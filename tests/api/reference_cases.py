@@ -91,12 +91,13 @@ class Sent(NamedTuple):
 
 
 def set_up(server: RunningServer) -> World:
-    """A running experiment on `support`, a stopped one on `done`, three versions of `other`."""
+    """A running experiment on `support`, a stopped one on `done`, three versions of `other`, `idle`."""
     server.create_version("support", "Active text.")
     server.start_experiment("greeting", "support")
     server.create_version("done", "Active text.")
     stopped = server.start_experiment("stopped", "done")
     assert server.manager.patch(f"/experiments/{stopped['key']}/stop").status_code == 200
+    server.create_version("idle", "Active text.")
     versions = [server.create_version("other", f"Text {number}.")["id"] for number in (1, 2, 3)]
     allocations = server.manager.get("/experiments/stopped/allocations").json()
     return World(server, versions, allocations[-1]["id"])

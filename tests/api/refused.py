@@ -69,7 +69,7 @@ def version(**fields: Any) -> Bad:
 def experiment(**fields: Any) -> Bad:
     """The versions do not exist, but the rules of the fields are looked at before."""
     variants = [{"key": key, "version_id": number} for number, key in enumerate("ab", start=10**9)]
-    body = {"key": "more", "prompt": "other", "control": "a", "variants": variants}
+    body = {"key": "more", "prompt": "idle", "control": "a", "variants": variants}
     return posted("/experiments", body | fields)
 
 

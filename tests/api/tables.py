@@ -1,6 +1,8 @@
 """What the database holds, read by plain SQL beside the server."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -20,25 +22,34 @@ COUNTED = (
 )
 
 
-def select(server: RunningServer, sql: str) -> list[tuple[Any, ...]]:
-    """The rows of a query."""
+@contextmanager
+def connected(server: RunningServer) -> Iterator[Any]:
+    """A connection to the server's database."""
     url = server.database_url
     if url.startswith("sqlite"):
         connection: Any = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)
     else:
         connection = psycopg.connect(url.replace("+psycopg", ""))
     try:
-        return [tuple(row) for row in connection.execute(sql).fetchall()]
+        yield connection
     finally:
         connection.close()
 
 
+def select(server: RunningServer, sql: str) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    with connected(server) as connection:
+        return [tuple(row) for row in connection.execute(sql).fetchall()]
+
+
 def state(server: RunningServer) -> dict[str, Any]:
     """The number of rows of each table, and all counts."""
-    sql = " UNION ALL ".join(f"SELECT '{name}', COUNT(*) FROM {name}" for name in COUNTED)
+    numbers = " UNION ALL ".join(f"SELECT '{name}', COUNT(*) FROM {name}" for name in COUNTED)
     columns = "experiment_id, allocation_id, variant_id, segment, metric"
-    counts = select(server, f"SELECT {columns}, n, total, total_sq FROM counts ORDER BY {columns}")
-    return dict(select(server, sql)) | {"counts": counts}
+    counts = f"SELECT {columns}, n, total, total_sq FROM counts ORDER BY {columns}"
+    with connected(server) as connection:
+        found = dict(connection.execute(numbers).fetchall())
+        return found | {"counts": [tuple(row) for row in connection.execute(counts).fetchall()]}
 
 
 def counted(server: RunningServer, metric: str) -> tuple[int, float]:

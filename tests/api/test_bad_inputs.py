@@ -53,7 +53,7 @@ def test_a_bad_input_gets_its_answer_on_both_databases(case_id: str, worlds: dic
 def _send(case: dict[str, Any], world: World, unit_id: str) -> tuple[httpx.Response, Any, Any]:
     sent = translate(case, world, unit_id)
     before = state(world.server)
-    with httpx.Client(base_url=world.server.url, timeout=30.0) as client:
+    with world.server.client(None) as client:
         request = client.build_request(sent.method, sent.path, headers=sent.headers, content=sent.content)
         answer = client.send(request)
     return answer, before, state(world.server)

@@ -105,17 +105,17 @@ def test_what_is_no_bearer_key_opens_nothing(header: str, worlds: dict[str, Worl
     for world in worlds.values():
         key = world.server.key("manager")
         value = header.format(key=key, cut=key[:-1]).encode()
-        answer = httpx.get(f"{world.server.url}/prompts", headers=[(b"Authorization", value)])
+        with world.server.client(None) as client:
+            answer = client.get("/prompts", headers=[(b"Authorization", value)])
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
 def test_a_revoked_key_opens_nothing_within_five_seconds(shared: RunningServer, worlds: dict[str, World]):
     """It is believed for PROMPTBANDIT_KEY_CACHE_S at most, and the setting is at most 5."""
-    key = shared.command("keys", "create", "--scope", "analyst").stdout.strip()
-    with httpx.Client(base_url=shared.url, headers={"Authorization": f"Bearer {key}"}) as client:
+    with shared.client("to be revoked") as client:
         assert client.get("/prompts").status_code == 200
-        revoked = shared.command("keys", "revoke", key.split("_")[2])
+        revoked = shared.command("keys", "revoke", shared.key("to be revoked").split("_")[2])
         assert revoked.returncode == 0, revoked.stderr
         deadline = time.monotonic() + 5.0
         while client.get("/prompts").status_code == 200 and time.monotonic() < deadline:

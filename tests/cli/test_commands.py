@@ -138,7 +138,11 @@ def test_a_database_that_does_not_answer_is_one_sentence():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PROMPTBANDIT_POOL_SIZE", "many"), ("PROMPTBANDIT_TYPO", "1"), ("PROMPTBANDIT_DATABASE_URL", "mysql://x")],
+    [
+        ("PROMPTBANDIT_POOL_SIZE", "many"),
+        ("PROMPTBANDIT_TYPO", "1"),
+        ("PROMPTBANDIT_DATABASE_URL", "mysql://x"),
+    ],
 )
 def test_a_wrong_setting_is_refused_with_its_name_or_value(sqlite_url, name, value):
     done = run(sqlite_url, "serve", **{name: value})

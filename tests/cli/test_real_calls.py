@@ -8,12 +8,16 @@ import pytest
 from tests.cli.test_commands import run
 
 FILE = Path(__file__).resolve().parents[3] / "shared" / "data" / "tau_bench" / "airline_calls.jsonl.gz"
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the calls of tau-bench do not lie beside the project")
+pytestmark = pytest.mark.skipif(
+    not FILE.exists(), reason="the calls of tau-bench do not lie beside the project"
+)
 
 
 def test_an_a_a_test_on_real_calls_shows_no_difference(database_url):
     variants = ("--variant-from", "trial", "--variant", "a=0,2", "--variant", "b=1,3")
-    done = run(database_url, "import", str(FILE), "--prompt", "airline", "--experiment", "airline-aa", *variants)
+    done = run(
+        database_url, "import", str(FILE), "--prompt", "airline", "--experiment", "airline-aa", *variants
+    )
     assert done.returncode == 0, done.stderr
     assert "152 accepted" in done.stdout
     report = json.loads(run(database_url, "report", "airline-aa", "--json").stdout)

@@ -11,10 +11,10 @@ from tests.running_server import RunningServer
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def own_postgres() -> Iterator[Postgres]:
     """A PostgreSQL that these tests may kill."""
     try:
-        server = Postgres(tmp_path_factory.mktemp("own_postgres"))
+        server = Postgres()
     except PostgresUnavailable as reason:
         pytest.skip(f"no PostgreSQL here: {reason}")
     yield server

@@ -40,7 +40,7 @@ def test_a_server_without_its_database_serves_the_fallback_until_it_comes(
     )
     try:
         server.start(ready=False)
-        assert httpx.get(server.url + "/health/ready").status_code == 503
+        assert httpx.get(server.url + "/health/ready", verify=False).status_code == 503
         given = _assign(server, agent_key, "early")
         assert (given.status_code, given.json()["reason"]) == (200, "DEFAULT")
         assert given.json()["version"]["system_prompt"] == "You help, even now."
@@ -48,7 +48,7 @@ def test_a_server_without_its_database_serves_the_fallback_until_it_comes(
         assert wait_until_ready(server) < 3.0
         manager = {"Authorization": f"Bearer {server.key('manager')}"}
         new = {"name": "support", "system_prompt": "Be kind."}
-        assert httpx.post(server.url + "/prompts", json=new, headers=manager).status_code == 201
+        assert httpx.post(server.url + "/prompts", json=new, headers=manager, verify=False).status_code == 201
         _wait_for_row(url, "early")
         assert rows(url, "SELECT unit_id, reason, content_hash FROM assignments") == [
             ("early", "DEFAULT", given.json()["version"]["content_hash"])
@@ -79,7 +79,10 @@ def test_a_server_without_its_database_and_without_a_fallback_says_when_to_come_
             assert refused.json()["type"] == "/problems/storage-away"
         outcome = {"prompt": "support", "unit_id": "early", "metrics": {"resolved": True}}
         headers = {"Authorization": f"Bearer {agent_key}"}
-        assert httpx.post(server.url + "/outcomes", json=outcome, headers=headers).status_code == 503
+        assert (
+            httpx.post(server.url + "/outcomes", json=outcome, headers=headers, verify=False).status_code
+            == 503
+        )
         own_postgres.thaw()
         assert wait_until_ready(server) < 3.0
     finally:
@@ -90,7 +93,8 @@ def test_a_server_without_its_database_and_without_a_fallback_says_when_to_come_
 
 def _assign(server: RunningServer, key: str, unit: str) -> httpx.Response:
     body = {"prompt": "support", "unit_id": unit}
-    return httpx.post(server.url + "/assignments", json=body, headers={"Authorization": f"Bearer {key}"})
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.post(server.url + "/assignments", json=body, headers=headers, verify=False)
 
 
 def _wait_for_row(url: str, unit: str) -> None:

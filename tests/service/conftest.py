@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,8 +14,6 @@ from storage.database import Database
 from storage.schema import metadata
 from tests.conftest import DIALECTS
 from tests.postgres import Postgres
-
-NAME = "service_tests"
 
 
 def migrated(url: str) -> str:
@@ -50,7 +49,8 @@ def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> EmptyDatabases
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: Postgres) -> tuple[str, str]:
     """The URL for SQLAlchemy and the DSN for psycopg of one migrated database."""
-    return migrated(postgres.create_database(NAME)), postgres.dsn(NAME)
+    name = f"migrated_{uuid.uuid4().hex}"
+    return migrated(postgres.create_database(name)), postgres.dsn(name)
 
 
 def emptied(postgres: tuple[str, str]) -> str:
