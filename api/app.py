@@ -146,5 +146,6 @@ async def _open(parts: Parts) -> None:
 async def _close(parts: Parts) -> None:
     await asyncio.gather(parts.recorder.drain(), parts.assigner.drain())
     await parts.backlog.drain()
+    await parts.last_known.drain()
     for database in (parts.calls, parts.watch, parts.database):
         await database.close()

@@ -14,6 +14,7 @@ import msgspec
 
 from api.backlog import Backlog
 from api.clock import Clock
+from api.finishing import finish
 from api.last_known import LastKnown
 from api.log import log
 from api.problems import StorageAway
@@ -160,6 +161,9 @@ class Assigner:
                 self._last_known.note_failure(error, began_at=began_at)
                 if not is_storage_away(error):
                     log("assignment_not_recorded", level="error", error=error)
+            except asyncio.CancelledError:  # at the end of the server; the backlog ends last
+                self._backlog.add(_stale(proposal))
+                raise
         self._backlog.add(_stale(proposal))
         return None
 
@@ -190,8 +194,7 @@ class Assigner:
 
     async def drain(self) -> None:
         """Wait for the recordings under way; for the shutdown."""
-        if self._recordings:
-            await asyncio.wait({item.task for item in self._recordings.values()}, timeout=DRAIN_S)
+        await finish([item.task for item in self._recordings.values()], within_s=DRAIN_S)
 
 
 def _stale(proposal: Assignment) -> Assignment:

@@ -6,7 +6,9 @@ from collections import defaultdict, deque
 from itertools import islice
 
 import msgspec
+from sqlalchemy.exc import ProgrammingError
 
+from api.finishing import finish
 from api.last_known import LastKnown
 from api.log import log
 from domain.assignments import Assignment
@@ -71,7 +73,9 @@ class Backlog:
             await self._store(batch)
         except Exception as error:
             self._last_known.note_failure(error, began_at=began_at)
-            if is_storage_away(error):
+            if is_storage_away(error) or isinstance(
+                error, ProgrammingError
+            ):  # no tables of ours: no loss yet
                 return 0
             if len(batch) == 1:
                 log("late_assignment_lost", level="error", error=error)
@@ -104,11 +108,13 @@ class Backlog:
 
     async def drain(self) -> None:
         """Record what waits, for some seconds; for the shutdown."""
-        until = time.monotonic() + DRAIN_S
-        while self._waiting and time.monotonic() < until:
-            if await self._last_known.refresh():
-                await self.record()
-            else:
-                await asyncio.sleep(DRAIN_RETRY_S)
+        await finish([asyncio.create_task(self._record_all())], within_s=DRAIN_S)
         if self._waiting:
             log("backlog_lost", level="error", number=len(self._waiting))
+
+    async def _record_all(self) -> None:
+        while self._waiting:
+            if await self._last_known.refresh():
+                await self.record()
+            if self._waiting:
+                await asyncio.sleep(DRAIN_RETRY_S)

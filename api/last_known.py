@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from api.clock import Clock
+from api.finishing import finish
 from api.log import log
 from domain.snapshot import PromptState, Snapshot
 from storage.away import is_storage_away, is_unreachable
@@ -117,6 +118,10 @@ class LastKnown:
     async def wait_until_known(self, timeout_s: float) -> None:
         """Wait for the first reading that succeeds, or so long."""
         await _wait_for(self._is_known, timeout_s)
+
+    async def drain(self) -> None:
+        """Wait for the readings under way; for the shutdown."""
+        await finish(self._tasks, within_s=STUCK_S)
 
 
 async def _wait_for(event: asyncio.Event, timeout_s: float) -> None:

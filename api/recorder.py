@@ -5,6 +5,7 @@ import time
 from itertools import batched
 
 from api.clock import Clock
+from api.finishing import finish
 from api.last_known import LastKnown
 from api.problems import StorageAway
 from api.settings import Settings
@@ -81,5 +82,4 @@ class Recorder:
 
     async def drain(self) -> None:
         """Wait for the transactions under way; for the shutdown."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=DRAIN_S)
+        await finish(self._tasks, within_s=DRAIN_S)

@@ -9,6 +9,7 @@ that moment keeps its locks for ever.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,13 +19,16 @@ import msgspec
 import psycopg
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from domain.prompts import canonical_json
+from storage.away import is_unreachable
 from storage.line import Line
 
 BUSY_TIMEOUT_S = 5.0
+WRITE_BUSY_MS = 100  # one try of `_begin_writing`
 CONNECT_S = 2.0
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 
@@ -104,12 +108,16 @@ class Database:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits when the block ends well and leaves nothing when it does not."""
         async with AsyncExitStack() as stack:
+            until = time.monotonic() + BUSY_TIMEOUT_S
             if self._one_writer is not None:
-                await stack.enter_async_context(self._one_writer)
+                await _acquire(self._one_writer, until)
+                stack.callback(self._one_writer.release)
             connection = await stack.enter_async_context(self.engine.connect())
             if self.is_sqlite:
                 connection = await connection.execution_options(promptbandit_writes=True)
-            await stack.enter_async_context(connection.begin())
+                await _begin_writing(stack, connection, until)
+            else:
+                await stack.enter_async_context(connection.begin())
             yield connection
 
     async def _connect(self, *arguments: Any, **named: Any) -> Line:
@@ -142,6 +150,28 @@ class Database:
         for line in list(self._lines):
             if line.waited_s < 0:
                 line.drop()
+
+
+async def _acquire(one_writer: asyncio.Lock, until: float) -> None:
+    try:
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            await one_writer.acquire()
+    except TimeoutError:
+        raise PoolTimeout("other writers of this process did not come to an end in time") from None
+
+
+async def _begin_writing(stack: AsyncExitStack, connection: AsyncConnection, until: float) -> None:
+    """SQLite's write lock, tried again and again while another process has it.
+
+    SQLite itself can wait, too, but in a thread, which nobody can call back from there.
+    """
+    while True:
+        try:
+            await stack.enter_async_context(connection.begin())
+            return
+        except OperationalError as error:
+            if is_unreachable(error) or time.monotonic() > until:
+                raise
 
 
 def parse_url(text: str | URL) -> URL:
@@ -181,7 +211,6 @@ def _tame_sqlite(engine: AsyncEngine) -> None:
             # NORMAL lost 793 of 13 126 acknowledged rows in a simulated power cut, FULL none.
             "synchronous=FULL",
             "foreign_keys=ON",
-            f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -191,4 +220,8 @@ def _tame_sqlite(engine: AsyncEngine) -> None:
         # IMMEDIATE takes the write lock at once: a transaction that reads first and writes later would
         # fail with "database is locked" as soon as somebody else wrote in between.
         writes = connection.get_execution_options().get("promptbandit_writes", False)
+        busy_ms = WRITE_BUSY_MS if writes else int(BUSY_TIMEOUT_S * 1000)
+        if connection.info.get("busy_ms") != busy_ms:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={busy_ms}")
+            connection.info["busy_ms"] = busy_ms
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

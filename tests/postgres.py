@@ -61,6 +61,7 @@ class Postgres:
         if self._as:
             shutil.chown(folder, self._as["user"], self._as["group"])
             self._open_up()
+            self._make_runnable()
         self._run("initdb", "-D", self.data, "-A", "trust", "-U", "test", "--locale=C", "-N", "-E", "UTF8")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -69,6 +70,22 @@ class Postgres:
         for parent in self.data.parent.parents:
             if parent.stat().st_uid == os.geteuid() and str(parent) != "/":
                 parent.chmod(parent.stat().st_mode | 0o011)
+
+    def _make_runnable(self) -> None:
+        """Copy the binaries when they lie where only root may look, such as a clone in a private folder."""
+        try:
+            subprocess.run(
+                [self.bin / "postgres", "--version"], capture_output=True, cwd="/", check=True, **self._as
+            )
+        except (PermissionError, subprocess.CalledProcessError):
+            package = self.bin.parents[1]
+            for name in (
+                package.name,
+                f"{package.name}.libs",
+            ):  # the wheel's libraries lie beside the package
+                if (package.parent / name).exists():
+                    shutil.copytree(package.parent / name, self._folder / name, symlinks=True)
+            self.bin = self._folder / package.name / "pginstall" / "bin"
 
     def _run(self, name: str, *arguments: object) -> None:
         done = subprocess.run(

@@ -253,7 +253,7 @@ def run_machine(new_url: Callable[[], str], *, examples: int, steps: int) -> Non
 
 @pytest.mark.timeout(600)  # where it fails, Hypothesis shortens the story for up to five minutes
 def test_counts_equal_outcomes_whatever_happens_on_sqlite(sqlite_databases: EmptyDatabases):
-    run_machine(sqlite_databases.sqlite, examples=20, steps=30)
+    run_machine(sqlite_databases.sqlite, examples=15, steps=30)
 
 
 @pytest.mark.timeout(600)
