@@ -42,7 +42,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lock_timeout_ms: Annotated[
         _Ms, Meta(description="PostgreSQL lock_timeout of the server's connections")
     ] = 2_000
-    pool_size: Annotated[int, Meta(ge=3, le=200, description="Database connections per worker")] = 12
+    pool_size: Annotated[
+        int,
+        Meta(
+            ge=3,
+            le=200,
+            description="Database connections per worker for calls; up to ten more serve managers and look "
+            "whether the database is there",
+        ),
+    ] = 12
     max_in_flight: Annotated[
         int,
         Meta(
@@ -96,7 +104,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise ValueError(f"{PREFIX}{unknown[0].upper()} is not a setting; there are {known}")
     for name, value in found.items():
         _check(name, value)
-    return msgspec.convert(found, Settings, strict=False)
+    try:
+        return msgspec.convert(found, Settings, strict=False)
+    except msgspec.ValidationError as error:  # each value alone was possible: it is the URL
+        raise ValueError(f"{PREFIX}DATABASE_URL: {error}") from error
 
 
 def _check(name: str, value: str) -> None:

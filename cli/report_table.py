@@ -56,7 +56,7 @@ def _comparisons(report: Report) -> Table:
         title_justify="left",
     )
     for name in ("metric", "variant", "difference", "test: interval", "p", "P(better)"):
-        table.add_column(name, justify="left" if name in ("metric", "variant") else "right")
+        table.add_column(name, justify="left" if name in ("metric", "variant") else "right", no_wrap=True)
     for item in report.comparisons:
         table.add_row(item.metric, item.variant, *_comparison(item))
     return table
