@@ -35,6 +35,7 @@ VERSION = "0.1.0"
 ROUTES = [*agent.ROUTES, *prompts.ROUTES, *ab_tests.ROUTES, *experiments.ROUTES, *operations.ROUTES]
 # Sets of connections, so that whoever hangs on one hangs nobody on the others; calls have `pool_size`.
 DESK_POOL_SIZE = 4  # managers, reports, reallocations
+DESK_IDLE_MS = 60_000  # an export waits for whoever reads it
 WATCH_POOL_SIZE = 6  # keys (two at most), and whether the database answers at all
 WATCH_PATIENCE_S = 1.0
 WATCH_STATEMENT_MS = 800  # less than the patience: a busy database says so itself and is not taken for absent
@@ -88,6 +89,7 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         pool_size=DESK_POOL_SIZE,
         statement_timeout_ms=settings.statement_timeout_ms,
         lock_timeout_ms=settings.lock_timeout_ms,
+        idle_timeout_ms=DESK_IDLE_MS,
     )
     calls = database.aside(
         pool_size=settings.pool_size,

@@ -22,7 +22,7 @@ MAX_LOOKUPS = 2  # at once; the other connections of the watch are for the state
 MAX_WAITING = 200
 RETRY_S = 0.25  # after a lookup that failed
 # A call that brings a key of old does not wait longer for the database; one with an unknown key has to.
-KNOWN_PATIENCE_S = 0.1
+KNOWN_PATIENCE_S = 0.05
 UNKNOWN_PATIENCE_S = 2.0
 OPEN = "open"  # opt["scope"] of a route that needs no key
 

@@ -71,6 +71,7 @@ class LastKnown:
 
     def _begin(self) -> _Reading:
         began_at = time.monotonic()
+        self._doubted.clear()  # this reading answers every doubt until now
         task = asyncio.create_task(self._read(began_at))
         self._tasks.add(task)  # asyncio forgets tasks that nobody holds
         task.add_done_callback(self._tasks.discard)
@@ -112,7 +113,6 @@ class LastKnown:
 
     async def wait_for_doubt(self, timeout_s: float) -> None:
         """Wait so long, or until somebody doubts that the database is there."""
-        self._doubted.clear()
         await _wait_for(self._doubted, timeout_s)
 
     async def wait_until_known(self, timeout_s: float) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from api.clock import utc_now
-from api.problems import RequestProblem
+from api.problems import RequestProblem, problem_of
 from api.reading import convert, parse_json
 from cli.running import run_with_database
 from domain.errors import DomainError, InvalidValue
@@ -125,8 +125,8 @@ def _object(number: int, raw: bytes) -> dict[str, Any]:
 def _call(number: int, fields: dict[str, Any]) -> ImportedCall:
     try:
         return convert(fields, ImportedCall)
-    except RequestProblem as problem:
-        raise ValueError(f"line {number}: {problem.detail}; nothing was imported") from problem
+    except (RequestProblem, DomainError) as problem:
+        raise ValueError(f"line {number}: {problem_of(problem).detail}; nothing was imported") from problem
 
 
 def _variant(number: int, value: Any, mapping: dict[str, str], field: str) -> str:

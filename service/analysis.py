@@ -88,14 +88,23 @@ def _only(statistics: Statistics, live: np.ndarray) -> Statistics:
 
 
 def _among(live: np.ndarray, posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+    """P(best) and expected loss of the live variants among each other; nan for the others.
+
+    A mean without data has no posterior: it is left out, so that a new variant does not hide what is known
+    of the others.
+    """
     best = np.full(live.shape, np.nan)
     loss = np.full(live.shape, np.nan)
     if isinstance(posterior, BetaPosterior):
         best[live] = beta_binomial.probability_best(posterior)
         loss[live] = beta_binomial.expected_loss(posterior)
-    else:
-        best[live] = normal.probability_best(posterior)
-        loss[live] = normal.expected_loss(posterior)
+        return best, loss
+    known = np.isfinite(posterior.sd)
+    if known.sum() >= 2:  # alone among unknown ones nobody is the best
+        at = np.flatnonzero(live)[known]
+        among = NormalPosterior(mean=posterior.mean[known], sd=posterior.sd[known])
+        best[at] = normal.probability_best(among)
+        loss[at] = normal.expected_loss(among)
     return best, loss
 
 

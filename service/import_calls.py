@@ -29,6 +29,7 @@ from service.find import allocation_now
 from service.imported_experiment import ImportedExperiment, find_or_store_experiment
 from service.record import Recorded, record
 from service.recording import keep_assignments
+from service.rederive import problem_with
 from storage.audit import append_audit
 from storage.locks import lock_units
 from storage.prompts import find_name_of, find_prompt_id, insert_prompt
@@ -141,24 +142,43 @@ async def import_calls(
     assert prompt_id is not None, "open_import comes first"
     await lock_units(connection, [(prompt_id, call.unit_id) for _, call in calls])
     places = await _places(connection, experiment)
+    told = {line: _outcome(call, prompt) for line, call in calls}
+    results = _hopeless(calls, told, experiment, now=now)
     proposals = {
         line: _assignment(call, prompt, prompt_id, experiment, places, now=now)
         for line, call in calls
-        if experiment is None or call.variant is None or call.variant in places
+        if line not in results and (experiment is None or call.variant is None or call.variant in places)
     }
     standing = await keep_assignments(connection, list(proposals.values()))
     fitting = [
-        (line, call)
+        line
         for line, call in calls
         if line in proposals and _is_same(proposals[line], standing[prompt_id, call.unit_id])
     ]
-    outcomes = [
-        NewOutcome(prompt=prompt, unit_id=call.unit_id, metrics=call.metrics, occurred_at=call.occurred_at)
-        for _, call in fitting
-    ]
-    recorded = await record(connection, outcomes, now=now)
-    results = dict(zip((line for line, _ in fitting), recorded, strict=True))
+    recorded = await record(connection, [told[line] for line in fitting], now=now)
+    results |= dict(zip(fitting, recorded, strict=True))
     return _summary([(line, call, results.get(line)) for line, call in calls])
+
+
+def _outcome(call: ImportedCall, prompt: str) -> NewOutcome:
+    return NewOutcome(prompt=prompt, unit_id=call.unit_id, metrics=call.metrics, occurred_at=call.occurred_at)
+
+
+def _hopeless(
+    calls: Sequence[tuple[int, ImportedCall]],
+    told: dict[int, NewOutcome],
+    experiment: Experiment | None,
+    *,
+    now: dt.datetime,
+) -> dict[int, Recorded]:
+    """Lines that will be refused, so that they leave no assignment behind that waits for its outcome."""
+    found = {
+        line: problem_with(
+            told[line], experiment.metrics if experiment is not None and call.variant else None, now=now
+        )
+        for line, call in calls
+    }
+    return {line: problem for line, problem in found.items() if problem is not None}
 
 
 def _is_same(proposed: Assignment, standing: Assignment) -> bool:

@@ -4,11 +4,13 @@ An assignment is a pure function of it, so what a client derived without a serve
 """
 
 import datetime as dt
+from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment
 from domain.errors import AllocationNotFound, DomainError
+from domain.metrics import Metric
 from domain.outcomes import NewOutcome, check_time, settle
 from domain.snapshot import PromptState, derive, state_under
 from service.recording import keep_assignments
@@ -59,14 +61,26 @@ def _proposal(
     proposal = derive(state, unit_id=new.unit_id, segment=new.segment, now=when, reason="STALE")
     if proposal is None or state.experiment is None:
         return AllocationNotFound(allocation=new.allocation)
-    metrics = {metric.name: metric for metric in state.experiment.metrics}
+    # An outcome that will be rejected must not leave an assignment behind.
+    return problem_with(new, state.experiment.metrics, now=now) or proposal
+
+
+def problem_with(
+    new: NewOutcome, declared: Sequence[Metric] | None, *, now: dt.datetime
+) -> DomainError | None:
+    """Why this outcome will be rejected whatever is stored of its unit; None where it may be taken.
+
+    Parameters
+    ----------
+    declared : the experiment's metrics; None where the unit is in no experiment.
+    """
+    metrics = None if declared is None else {metric.name: metric for metric in declared}
     try:
-        # An outcome that will be rejected must not leave an assignment behind.
         check_time(new, assigned_at=None, now=now)
-        settle(new, stored={}, superseded={}, metrics=metrics, assigned=True, counted=True, now=now)
+        settle(new, stored={}, superseded={}, metrics=metrics, assigned=True, counted=False, now=now)
     except DomainError as error:
         return error
-    return proposal
+    return None
 
 
 async def _states(connection: AsyncConnection, allocation_ids: set[int]) -> dict[int, PromptState]:

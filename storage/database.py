@@ -50,8 +50,10 @@ class Database:
     ----------
     pool_size : connections at most.
     pool_timeout_s : how long a transaction waits for one of them.
-    statement_timeout_ms : PostgreSQL's bound on a statement, and on the pause between two of a transaction.
+    statement_timeout_ms : PostgreSQL's bound on a statement.
     lock_timeout_ms : PostgreSQL's bound on the wait for a lock.
+    idle_timeout_ms : PostgreSQL's bound on a pause within a transaction, so that a client lost without a
+        word does not keep its locks for the hours that TCP takes to notice. Default: the statement's.
     patience_s : how long we wait for the answer to a statement before we hang up; the server's own
         bounds do not hold when the server is frozen. Default: a second more than the statement's.
     pre_ping : whether PostgreSQL is asked before each transaction if the connection still lives.
@@ -65,6 +67,7 @@ class Database:
         pool_timeout_s: float = 2.0,
         statement_timeout_ms: int = 5_000,
         lock_timeout_ms: int = 2_000,
+        idle_timeout_ms: int | None = None,
         patience_s: float | None = None,
         pre_ping: bool = True,
         one_writer: asyncio.Lock | None = None,
@@ -74,7 +77,14 @@ class Database:
         self._patience_s = patience_s or statement_timeout_ms / 1000 + 1.0
         self._lines: WeakSet[Line] = WeakSet()
         self._one_writer = (one_writer or asyncio.Lock()) if self.is_sqlite else None
-        options = _postgres_options(statement_timeout_ms, lock_timeout_ms)
+        options = _postgres_options(
+            statement_timeout=statement_timeout_ms,
+            lock_timeout=lock_timeout_ms,
+            idle_in_transaction_session_timeout=idle_timeout_ms or statement_timeout_ms,
+            tcp_keepalives_idle=2,
+            tcp_keepalives_interval=1,
+            tcp_keepalives_count=3,
+        )
         connect_args: dict[str, Any] = (
             {"timeout": BUSY_TIMEOUT_S}
             if self.is_sqlite
@@ -188,16 +198,7 @@ def parse_url(text: str | URL) -> URL:
     return url.set(drivername=_DRIVERS[backend])
 
 
-def _postgres_options(statement_timeout_ms: int, lock_timeout_ms: int) -> str:
-    settings = {
-        "statement_timeout": statement_timeout_ms,
-        "lock_timeout": lock_timeout_ms,
-        # A client lost without a word would keep its locks for the hours that TCP takes to notice.
-        "idle_in_transaction_session_timeout": statement_timeout_ms,
-        "tcp_keepalives_idle": 2,
-        "tcp_keepalives_interval": 1,
-        "tcp_keepalives_count": 3,
-    }
+def _postgres_options(**settings: int) -> str:
     return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 

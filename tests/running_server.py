@@ -100,6 +100,11 @@ class RunningServer:
             self._process.terminate()
             self._process.wait(timeout=30)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9."""
         assert self._process is not None

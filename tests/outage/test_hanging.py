@@ -229,7 +229,7 @@ async def agent_key(near: Database) -> str:
 async def test_a_key_that_was_good_costs_no_wait_while_the_database_hangs(
     far: Database, proxy: Proxy, agent_key: str
 ) -> None:
-    """In use, it is looked up before its time is over; afterwards one call in a lookup waits 0.1 s."""
+    """In use, it is looked up before its time is over; afterwards one call in a lookup waits 50 ms."""
     keyring = Keyring(far, cache_s=0.2, agent_hashes=frozenset(), clock=utc_now)
     assert await keyring.caller_of(agent_key)
     proxy.hold()
@@ -239,7 +239,7 @@ async def test_a_key_that_was_good_costs_no_wait_while_the_database_hangs(
         assert await keyring.caller_of(agent_key)
         waits.append(time.monotonic() - started)
         await asyncio.sleep(0.02)
-    assert max(waits) < 0.1 + SOON_S
+    assert max(waits) < SOON_S
     assert sorted(waits)[-5] < 0.05
 
 
@@ -348,7 +348,7 @@ async def test_a_unit_that_asks_again_meanwhile_gets_the_same_answer(
     far: Database, near_url: str, proxy: Proxy, last_known: LastKnown
 ) -> None:
     """Asked twice while the database hangs, with a new split in between: the first answer stands."""
-    settings = Settings(database_url=near_url, soft_deadline_ms=100)
+    settings = Settings(database_url=near_url, soft_deadline_ms=100, max_in_flight=1)
     backlog = Backlog(far, last_known, size=10)
     assigner = Assigner(far, last_known, backlog, {}, settings, utc_now)
     new = NewAssignment(prompt="support", unit_id="twice")

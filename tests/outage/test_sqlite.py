@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from sqlalchemy import make_url
 
 from tests.outage.judge import (
@@ -46,6 +47,30 @@ def test_calls_get_prompts_while_another_process_writes(lone_server: RunningServ
     assert ridden.recovered_s < RECOVERED_S
     inside = ridden.new_asks(ridden.began_at + 0.3, ridden.ended_at)
     assert {ask.reason for ask in inside} == {"STALE"}
+
+
+def test_calls_get_prompts_while_the_disk_is_full(lone_server: RunningServer, prompt: str) -> None:
+    """The server may not write into its files, not even into its log, then it may again."""
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("only Linux limits the files of another process")
+    lone_server.start_experiment(key=prompt, prompt=prompt)
+
+    def limit(size: int) -> None:
+        resource.prlimit(lone_server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    ridden = ride_out(
+        lone_server,
+        prompt,
+        begin=lambda: limit(4096),
+        end=lambda: limit(resource.RLIM_INFINITY),
+        lasting_s=1.5,
+    )
+    check_every_call_got_a_prompt(ridden.load)
+    check_outcomes_were_acknowledged_or_refused(ridden.load)
+    check_nothing_is_lost_or_counted_twice(lone_server.database_url, ridden.load)
+    assert ridden.recovered_s < RECOVERED_S
+    assert {ask.reason for ask in ridden.new_asks(ridden.began_at + 0.3, ridden.ended_at)} == {"STALE"}
 
 
 def test_what_was_acknowledged_survives_a_killed_server(lone_server: RunningServer, prompt: str) -> None:

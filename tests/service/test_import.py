@@ -115,6 +115,8 @@ async def test_a_line_that_breaks_a_rule_is_refused_with_its_number(database: Da
     assert found.statuses == {"accepted": 8, "rejected": 2}
     assert [number for number, _ in found.refused] == [9, 10]
     assert all("/metrics/" in problem for _, problem in found.refused)
+    report = await read_report(database, "history")
+    assert [variant.assigned for variant in report.variants] == [4, 4]  # and leave no call behind
 
 
 async def test_a_variant_that_the_experiment_does_not_have_is_refused_and_not_dropped(database: Database):

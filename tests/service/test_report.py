@@ -420,6 +420,19 @@ def test_a_variant_that_came_after_the_look_is_not_judged_by_it():
     assert report.recommendation.action == "keep_collecting"
 
 
+def test_a_new_variant_without_a_score_does_not_hide_what_is_known_of_the_others():
+    """And a look that found b better still says so: its expected loss is known."""
+    experiment, allocation = plain(arms="abc", metrics=QUALITY)
+    rows = moment_rows([(400, 200.0, 110.0), (400, 240.0, 154.0)])
+    look = take_planned_look(replace(experiment, variants=experiment.variants[:2]), rows, now=NOW)
+    later = replace(experiment, planned_look=look)
+    report = build_report(later, replace(allocation, number=2), rows, now=NOW)
+    a, b, c = report.variants
+    assert a.probability_best + b.probability_best == pytest.approx(1, abs=1e-10)
+    assert (c.probability_best, c.expected_loss) == (None, None)
+    assert (report.recommendation.action, report.recommendation.variant) == ("switch", "b")
+
+
 def test_default_metrics_are_reported_in_their_own_units():
     experiment, allocation = plain()
     assert [metric.name for metric in experiment.metrics] == [metric.name for metric in DEFAULT_METRICS]
