@@ -18,7 +18,7 @@ from cli.running import run_with_database
 from domain.errors import DomainError, InvalidValue
 from domain.fields import ExperimentKey, Name
 from domain.metrics import outcome_value
-from service.import_calls import Imported, ImportedCall, infer_metrics, open_import
+from service.import_calls import Imported, ImportedCall, finish_import, infer_metrics, open_import
 from service.import_calls import import_calls as store
 from service.imported_experiment import ImportedExperiment
 from storage.database import Database
@@ -164,7 +164,7 @@ async def _store(
 ) -> list[Imported]:
     now = utc_now()
     async with database.writing() as connection:
-        shares = [1.0 / len(wanted.variants)] * len(wanted.variants) if wanted else []
+        shares = _shares(lines, wanted) if wanted else []
         experiment = await open_import(
             connection, prompt=prompt, experiment=wanted, shares=shares, actor="command line", now=now
         )
@@ -175,7 +175,16 @@ async def _store(
             async with database.writing() as connection:
                 done.append(await store(connection, chunk, prompt=prompt, experiment=experiment, now=now))
             progress.advance(task, len(chunk))
+    if experiment is not None:
+        async with database.writing() as connection:
+            await finish_import(connection, experiment, now=now)
     return done
+
+
+def _shares(lines: list[Line], wanted: ImportedExperiment) -> list[float]:
+    """The shares that the file shows: nobody told us those that were served."""
+    calls = Counter(call.variant for _, call in lines)
+    return [calls[key] / len(lines) for key in wanted.variants]
 
 
 def _tell(

@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from domain.report import Comparison, MetricSummary, Pair, Report, TestSummary
+from domain.report import Comparison, MetricSummary, Pair, Report
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -28,7 +28,11 @@ def _variants(report: Report) -> Table:
     for name in ("variant", "calls", "share", *metrics, "P(best)", "loss"):
         table.add_column(name, justify="left" if name == "variant" else "right")
     for variant in report.variants:
-        notes = ("*" if variant.is_control else "") + ("" if variant.live else " retired")
+        notes = (
+            ("*" if variant.is_control else "")
+            + ("" if variant.live else " retired")
+            + (" paused" if variant.paused else "")
+        )
         table.add_row(
             variant.key + notes,
             f"{variant.assigned}",
@@ -52,10 +56,10 @@ def _comparisons(report: Report) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
-        title=f"Against the control ({level} intervals)",
+        title=f"Against the control: evidence holds at every look ({level}), belief steers the calls",
         title_justify="left",
     )
-    for name in ("metric", "variant", "difference", "test: interval", "p", "P(better)"):
+    for name in ("metric", "variant", "difference", "e-value", "evidence", "P(better)"):
         table.add_column(name, justify="left" if name in ("metric", "variant") else "right", no_wrap=True)
     for item in report.comparisons:
         table.add_row(item.metric, item.variant, *_comparison(item))
@@ -63,14 +67,13 @@ def _comparisons(report: Report) -> Table:
 
 
 def _comparison(item: Comparison) -> tuple[str, ...]:
-    test: TestSummary | None = item.z_test or item.welch_test
-    digits = 2 if item.metric.endswith("_s") else 4
-    if test is None or test.estimate is None:
+    digits = 1 if item.metric.endswith("_s") else 3
+    if item.adaptive.estimate is None:
         return ("no data", "", "", "")
     return (
-        f"{test.estimate:+.{digits}f}",
-        _pair(test.interval, digits),
-        _p_value(test.p_value),
+        f"{item.adaptive.estimate:+.{digits}f}",
+        "-" if item.always_valid.e_value is None else f"{item.always_valid.e_value:.3g}",
+        _pair(item.always_valid.interval, digits),
         _number(item.bayes.probability_better, 4),
     )
 
@@ -83,13 +86,20 @@ def _say_recommendation(report: Report, console: Console) -> None:
         console.print(f"  because {reason}", soft_wrap=True)
     for gap in advice.still_needed:
         console.print(f"  still needed: {gap}", soft_wrap=True)
-    if report.planned.sample_size_per_variant is not None:
+    planned = report.planned
+    if planned.calls is not None:
         console.print(
-            f"  planned: {report.planned.sample_size_per_variant} outcomes per variant to find "
-            f"{100 * report.planned.minimum_detectable_effect:g} points with power "
-            f"{report.planned.power:g} at alpha {report.planned.alpha:g}, at least {report.planned.min_days:g} days",
+            f"  planned: {planned.calls} calls to find {100 * planned.minimum_detectable_effect:g} points with power "
+            f"{planned.power:g} at alpha {planned.alpha:g} looking at any time "
+            f"(looking once, {planned.sample_size_per_variant} a variant), at least {planned.min_days:g} days",
             soft_wrap=True,
         )
+    if report.sample_ratio.mismatch:
+        console.print(
+            "  [bold]sample ratio mismatch[/bold]: the split that was served did not arrive", soft_wrap=True
+        )
+    for guardrail in report.guardrails:
+        console.print(f"  guardrail {guardrail.metric} of {guardrail.variant}: {guardrail.status}")
 
 
 def _percent(share: float) -> str:
@@ -98,10 +108,6 @@ def _percent(share: float) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _p_value(value: float | None) -> str:
-    return "< 0.0001" if value is not None and value < 0.0001 else _number(value, 4)
 
 
 def _pair(pair: Pair, digits: int) -> str:

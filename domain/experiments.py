@@ -73,16 +73,6 @@ class NewVariant(Request, frozen=True, kw_only=True):
     share: Probability | None = None
 
 
-class PlannedLook(Record, frozen=True, kw_only=True):
-    """The one look at the planned sample size, taken once and kept: the fixed-sample test is valid only there."""
-
-    at: dt.datetime
-    n: dict[str, int]
-    estimates: dict[str, float]
-    p_values_adjusted: dict[str, float]
-    harmed: dict[str, list[str]]
-
-
 class Experiment(Record, frozen=True, kw_only=True):
     """A comparison of variants of one prompt."""
 
@@ -103,7 +93,6 @@ class Experiment(Record, frozen=True, kw_only=True):
     variants: tuple[Variant, ...]
     started_at: dt.datetime
     stopped_at: dt.datetime | None = None
-    planned_look: PlannedLook | None = None
     decision: JsonObject | None = None
 
     @property

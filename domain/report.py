@@ -1,7 +1,6 @@
 """The report: what is known about an experiment, belief and evidence side by side."""
 
 import datetime as dt
-from typing import Any
 
 from domain.fields import Record
 
@@ -25,7 +24,12 @@ class MetricSummary(Record, frozen=True, kw_only=True):
 
 
 class VariantReport(Record, frozen=True, kw_only=True):
-    """One variant: its calls, its share of new calls, its metrics."""
+    """One variant: its calls, its share of new calls, its metrics.
+
+    `missing` is the share of matured calls without an outcome of the goal; `paused` says that it is proven
+    worse or harmful and gets no more calls. `prior` is what was believed before its first call: successes
+    and failures of a binary goal.
+    """
 
     key: str
     version_id: int | None
@@ -34,6 +38,9 @@ class VariantReport(Record, frozen=True, kw_only=True):
     assigned: int
     share: float
     missing: float | None
+    missing_differs: bool
+    paused: bool
+    prior: tuple[float, float] | None
     metrics: dict[str, MetricSummary]
     probability_best: float | None
     expected_loss: float | None
@@ -76,10 +83,52 @@ class SeedRule(Record, frozen=True, kw_only=True):
     warning: str
 
 
-class Comparison(Record, frozen=True, kw_only=True):
-    """One variant against the control on one metric.
+class AlwaysValid(Record, frozen=True, kw_only=True):
+    """The test that may be looked at as often as one likes, under any split that moves.
 
-    `always_valid` and `adaptive` are null until the engine has the tests that fill them.
+    `e_value` is the two-sided evidence now, `p_value` 1 / the largest so far, adjusted for the number of
+    variants; both are null for an amount. `n` counts the units read. The interval is a confidence sequence
+    of variant minus control, null while the normal approximation does not hold; `reason` says why.
+    """
+
+    e_value: float | None = None
+    log_e_value: float | None = None
+    p_value: float | None = None
+    p_value_adjusted: float | None = None
+    interval: Pair = (None, None)
+    n: int | None = None
+    reason: str | None = None
+
+
+class SegmentAdjusted(Record, frozen=True, kw_only=True):
+    """The difference with the segments held equal.
+
+    `variance_explained` is the share of the outcome's variance that lies between segments; `gain` the
+    variance of the plain difference over that of this one.
+    """
+
+    estimate: float | None
+    standard_error: float | None
+    interval: Pair
+    variance_explained: float | None
+    gain: float | None
+
+
+class Adaptive(Record, frozen=True, kw_only=True):
+    """The difference weighed by the logged probabilities: right after any bandit; valid at one look."""
+
+    estimate: float | None
+    standard_error: float | None
+    interval: Pair
+    n: int
+    segment_adjusted: SegmentAdjusted | None
+
+
+class Comparison(Record, frozen=True, kw_only=True):
+    """One variant against the control on one metric: evidence beside belief.
+
+    `z_test` and `welch_test` are valid at one look at the planned size under a split that stood still,
+    `always_valid` at every look under any split; `bayes` is belief.
     """
 
     variant: str
@@ -89,16 +138,22 @@ class Comparison(Record, frozen=True, kw_only=True):
     n: dict[str, int]
     z_test: TestSummary | None
     welch_test: TestSummary | None
-    always_valid: dict[str, Any] | None
+    always_valid: AlwaysValid
     bayes: BayesSummary
-    adaptive: dict[str, Any] | None
+    adaptive: Adaptive
     seed_rule: SeedRule | None
 
 
 class Planned(Record, frozen=True, kw_only=True):
-    """What was planned when the experiment started."""
+    """What was planned when the experiment started.
+
+    `sample_size_per_variant` is for one look, `always_valid_per_variant` for as many as one likes, `calls`
+    the latter for all variants together; null for an amount.
+    """
 
     sample_size_per_variant: int | None
+    always_valid_per_variant: int | None
+    calls: int | None
     alpha: float
     alpha_per_comparison: float
     power: float
@@ -125,8 +180,40 @@ class CallsSummary(Record, frozen=True, kw_only=True):
     duration_mean_s: float | None
 
 
+class SampleRatio(Record, frozen=True, kw_only=True):
+    """Whether the split that was served is the one that arrived; `p_value` is valid at every look.
+
+    `fixed_p_value` is the chi-square test with exact variance, for one look. `expected` is what the splits
+    promised, in units. `e_value` is null beyond 1e300.
+    """
+
+    e_value: float | None
+    p_value: float
+    fixed_p_value: float | None
+    mismatch: bool
+    expected: dict[str, float]
+
+
+class GuardrailReport(Record, frozen=True, kw_only=True):
+    """One guardrail of one variant: `harmed` and `safe` are proven, `unknown` is neither."""
+
+    metric: str
+    variant: str
+    margin: float
+    status: str
+    e_value: float | None
+
+
+class EvidenceReport(Record, frozen=True, kw_only=True):
+    """How far the always-valid test of the goal has read: units, those without an outcome, and until when."""
+
+    units: int
+    missing: int
+    read_until: dt.datetime | None
+
+
 class Report(Record, frozen=True, kw_only=True):
-    """`GET /experiments/{key}/report`. `sample_ratio` is null until the engine has its test."""
+    """`GET /experiments/{key}/report`. Numbers are of matured calls; `calls` and `assigned` of all."""
 
     experiment: str
     prompt: str
@@ -137,7 +224,8 @@ class Report(Record, frozen=True, kw_only=True):
     planned: Planned
     variants: tuple[VariantReport, ...]
     comparisons: tuple[Comparison, ...]
-    sample_ratio: dict[str, Any] | None
-    guardrails: tuple[dict[str, Any], ...]
+    sample_ratio: SampleRatio
+    evidence: EvidenceReport
+    guardrails: tuple[GuardrailReport, ...]
     calls: dict[str, CallsSummary]
     recommendation: RecommendationReport

@@ -1,12 +1,9 @@
 """From evidence to one recommendation: what to do, why, and what is still missing.
 
-Two questions have two answers. "Is the difference real?" is answered by a test, "which one to run
-now?" by the expected loss; `switch` needs both. P(best) alone never triggers anything.
-
-The test here is the fixed-sample one, and it is valid at one look only, at the planned sample size and
-under a split that stood still. Looking at it as often as one likes calls a winner between two identical
-prompts in 36 % of experiments (look every 50 calls an arm up to 5 000). Until a test that stays valid
-under any looking backs the decision, every other situation is `keep_collecting`.
+Two questions have two answers. "Is the difference real?" is answered by tests that stay valid however often
+one looks; "which one to run now?" by the expected loss. `switch` needs both, and guardrails, sample ratio
+and the minimum duration besides. P(best) alone never triggers anything: looked at after every batch,
+"P(best) >= 95 %" calls a winner between two identical prompts in half of all experiments.
 """
 
 import math
@@ -20,34 +17,54 @@ THRESHOLD_OF_CARING = 0.005  # half a point of the goal
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One live variant against the control, higher is better.
+    """One live variant against the control on the goal, higher is better.
 
-    `estimate`, `p_value` (adjusted for the number of variants) and `harmed` (guardrails worse than their
-    margin) come from the planned look; `expected_loss` is today's, in units of the goal.
+    Attributes
+    ----------
+    better, worse, equivalent : What its always-valid test has shown; at most one of `better` and `worse`.
+    evidence : That test in words, such as "e-value 52".
+    estimate : The difference in units of the goal, None where unknown.
+    expected_loss : Of choosing it today, in units of the goal, None where unknown.
+    harmed : Guardrails that it makes worse by more than their margin.
     """
 
     name: str
-    estimate: float
-    p_value: float
-    expected_loss: float
+    better: bool
+    worse: bool
+    equivalent: bool
+    evidence: str
+    estimate: float | None
+    expected_loss: float | None
     harmed: Sequence[str] = ()
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it gets no more calls."""
+        return self.worse or bool(self.harmed)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far the experiment is.
 
-    `smallest_n` is the smallest number of goal outcomes among live variants, `planned` the sample size
-    per variant (None if none could be planned), `days_left` what is missing of the minimum duration.
-    `split_stood_still` is False as soon as shares moved or variants came and went; `ended` is True when
-    no more outcomes will come.
+    Attributes
+    ----------
+    calls : Calls with an outcome of the goal, of live variants.
+    planned_calls : Calls after which the planned effect is found with the planned power; None if unknown.
+    effect : That effect and power in words.
+    days_left : What is missing of the minimum duration.
+    ended : No more outcomes will come.
+    sample_ratio_mismatch : The split that arrived is not the one that was served.
+    missing_differs : Variants whose outcomes are missing more or less often than the control's.
     """
 
-    smallest_n: int
-    planned: int | None
+    calls: int
+    planned_calls: int | None
+    effect: str
     days_left: float
-    split_stood_still: bool
     ended: bool = False
+    sample_ratio_mismatch: bool = False
+    missing_differs: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,116 +79,177 @@ class Recommendation:
 
 def recommend(
     progress: Progress,
-    look: Sequence[Contrast] | None,
+    contrasts: Sequence[Contrast],
     *,
     control: str,
-    alpha: float,
     threshold_of_caring: float = THRESHOLD_OF_CARING,
 ) -> Recommendation:
     """The recommendation that the evidence at hand allows.
 
     Parameters
     ----------
-    look : what the one look at the planned sample size said per contrast; None while it is not due.
-    control : the control's name.
-    alpha : level of the two-sided test, for the whole family of contrasts.
-    threshold_of_caring : expected loss, in units of the goal, below which nobody minds a wrong choice.
+    contrasts : Every live variant but the control.
+    control : The control's name.
+    threshold_of_caring : Expected loss, in units of the goal, below which nobody minds a wrong choice.
+
+    Returns
+    -------
+    "investigate" when the data cannot be trusted; "switch" to a variant that is better, cheap to be wrong
+    about and harmless; "pause_variant" for one proven worse or harmful while others are still in the
+    running; "keep_control" when none is; "equivalent" when all are as good as the control; otherwise
+    "keep_collecting".
 
     Examples
     --------
-    >>> done = Progress(smallest_n=1300, planned=1248, days_left=0.0, split_stood_still=True)
-    >>> recommend(done, [Contrast("b", 0.06, 0.001, 0.0001)], control="a", alpha=0.05).action
+    >>> done = Progress(calls=3000, planned_calls=2600, effect="5 points", days_left=0.0)
+    >>> b = Contrast("b", True, False, False, "e-value 52", estimate=0.06, expected_loss=0.0001)
+    >>> recommend(done, [b], control="a").action
     'switch'
-    >>> early = Progress(smallest_n=300, planned=1248, days_left=2.0, split_stood_still=True)
-    >>> recommend(early, None, control="a", alpha=0.05).still_needed
-    ('about 948 more outcomes per variant', '2.0 more days')
+    >>> early = Progress(calls=300, planned_calls=1540, effect="5 points with 80 % chance", days_left=2.0)
+    >>> recommend(early, [Contrast("b", False, False, False, "", 0.01, 0.01)], control="a").still_needed
+    ('about 1 240 more calls to find 5 points with 80 % chance', '2.0 more days')
     """
-    if look is None:
-        return _end_early(progress, control) if progress.ended else _wait(progress)
-    winners = [item for item in look if item.p_value < alpha and item.estimate > 0]
-    safe = [item for item in winners if not item.harmed]
-    if safe:
-        return _switch(min(safe, key=lambda item: item.expected_loss), alpha, threshold_of_caring)
-    if winners:
-        worst = winners[0]
+    doubts = _doubts(progress)
+    if doubts:
+        needed = ("the cause found and removed, then a new experiment: these data cannot be mended",)
+        return Recommendation("investigate", None, doubts, needed)
+    running = [item for item in contrasts if not item.is_out]
+    winners = [item for item in running if item.better]
+    cheap = [item for item in winners if _loss(item) < threshold_of_caring]
+    if cheap and progress.days_left <= 0.0:
+        return _switch(min(cheap, key=_loss), control, threshold_of_caring)
+    out = [item for item in contrasts if item.is_out]
+    if out and (running or progress.days_left > 0.0) and not progress.ended:
+        return _pause(out, running, winners, progress, control, threshold_of_caring)
+    if out and not running:
+        return Recommendation("keep_control", control, tuple(_why_out(item, control) for item in out))
+    if running and all(item.equivalent for item in running) and progress.days_left <= 0.0:
+        because = tuple(f"{item.name} is as good as {control}: {item.evidence}" for item in running)
+        return Recommendation("equivalent", control, because)
+    if progress.ended:
         return Recommendation(
-            action="investigate",
-            variant=worst.name,
-            because=(
-                f"{worst.name} is better than {control} on the goal (p = {worst.p_value:.2g})",
-                f"but harms {', '.join(worst.harmed)} by more than the margin",
-            ),
-        )
-    if look and all(item.p_value < alpha for item in look):
-        return Recommendation(
-            action="keep_control",
-            variant=control,
-            because=(f"every other variant is worse than {control} at the planned sample size",),
+            "keep_control", control, _end_early(progress, running, control, threshold_of_caring)
         )
     return Recommendation(
-        action="keep_control",
-        variant=control,
-        because=(
-            f"no variant differs from {control} at the planned sample size (p >= {alpha:g} for all not worse)",
-            "the planned look is the only one that counts: a later p-value may not be used",
-        ),
+        "keep_collecting",
+        None,
+        _so_far(running, control),
+        _still_needed(progress, winners, threshold_of_caring),
     )
 
 
-def _switch(best: Contrast, alpha: float, threshold: float) -> Recommendation:
+def _loss(item: Contrast) -> float:
+    return math.inf if item.expected_loss is None else item.expected_loss
+
+
+def _doubts(progress: Progress) -> tuple[str, ...]:
+    doubts = []
+    if progress.sample_ratio_mismatch:
+        doubts.append(
+            "sample ratio mismatch: the variants did not get the calls that the split gave them, so calls were "
+            "lost or served by other rules"
+        )
+    if progress.missing_differs:
+        doubts.append(
+            f"outcomes of {', '.join(progress.missing_differs)} are missing more or less often than the control's, "
+            "so what arrived is no fair sample"
+        )
+    return tuple(doubts)
+
+
+def _switch(best: Contrast, control: str, threshold: float) -> Recommendation:
     because = (
-        f"{best.name} is better by {best.estimate:+.4g} at the planned sample size "
-        f"(p = {best.p_value:.2g} < {alpha:g}, adjusted for the number of variants)",
-        f"expected loss of choosing it {best.expected_loss:.2g}",
+        f"{best.name} is better than {control}{_by(best)}: {best.evidence}, valid however often one looks",
+        f"expected loss of choosing it {_loss(best):.2g}, below the threshold of caring {threshold:g}",
+        "no guardrail is harmed, the sample ratio holds, the minimum duration is over",
     )
-    if best.expected_loss < threshold:
-        return Recommendation(action="switch", variant=best.name, because=because)
-    return Recommendation(
-        action="investigate",
-        variant=best.name,
-        because=because,
-        still_needed=(f"an expected loss below {threshold:g}",),
-    )
+    return Recommendation("switch", best.name, because)
 
 
-def _end_early(progress: Progress, control: str) -> Recommendation:
-    planned = "no planned size" if progress.planned is None else f"{progress.planned} planned"
+def _by(item: Contrast) -> str:
+    return "" if item.estimate is None else f" by {item.estimate:+.4g}"
+
+
+def _why_out(item: Contrast, control: str) -> str:
+    harms = f"{item.name} makes {', '.join(item.harmed)} worse by more than the margin" if item.harmed else ""
+    if item.worse:
+        return f"{item.name} is worse than {control}{_by(item)}: {item.evidence}" + (
+            f"; {harms}" if harms else ""
+        )
+    return harms + (f", although it is better on the goal ({item.evidence})" if item.better else "")
+
+
+def _pause(
+    out: Sequence[Contrast],
+    running: Sequence[Contrast],
+    winners: Sequence[Contrast],
+    progress: Progress,
+    control: str,
+    threshold: float,
+) -> Recommendation:
+    needed = _still_needed(progress, winners, threshold) if running else ()
     return Recommendation(
-        action="keep_control",
-        variant=control,
+        action="pause_variant",
+        variant=out[0].name,
         because=(
-            f"ended with {progress.smallest_n} outcomes in its smallest variant ({planned}) and without a valid look: "
-            "nothing was shown, so nothing speaks for a change",
+            *(_why_out(item, control) for item in out),
+            "it gets no more calls; retire it, or stop the experiment",
         ),
+        still_needed=needed,
     )
 
 
-def _wait(progress: Progress) -> Recommendation:
-    if not progress.split_stood_still:
-        return Recommendation(
-            action="keep_collecting",
-            variant=None,
-            because=(
-                "the split moves with the outcomes, so a z-test is not valid at any sample size: "
-                "under Thompson sampling it calls a winner between equal prompts in 14 % of experiments",
-            ),
-            still_needed=("a test that stays valid under a moving split (not in this version)",),
-        )
-    if progress.planned is None:
-        return Recommendation(
-            action="keep_collecting",
-            variant=None,
-            because=("no sample size can be planned for this goal, so no look at it is valid",),
-            still_needed=("a binary or score goal",),
-        )
-    missing = max(progress.planned - progress.smallest_n, 0)
-    needed = [f"about {missing:,} more outcomes per variant".replace(",", " ")] if missing else []
-    if progress.days_left > 0:
-        needed.append(f"{math.ceil(progress.days_left * 10) / 10:.1f} more days")
-    because = f"the test is valid only at the planned {progress.planned} outcomes per variant, looked at once"
-    return Recommendation(
-        action="keep_collecting",
-        variant=None,
-        because=(because,),
-        still_needed=tuple(needed) or ("the next reallocation pass, which takes the planned look",),
+def _end_early(
+    progress: Progress, running: Sequence[Contrast], control: str, threshold: float
+) -> tuple[str, ...]:
+    because = [f"ended after {_whole(progress.calls)} calls"]
+    for item in running:
+        if item.better:
+            because.append(f"{item.name} is better than {control}{_by(item)} ({item.evidence})")
+            if _loss(item) >= threshold:
+                because.append(f"but another may be better still: expected loss {_loss(item):.2g}")
+        else:
+            evidence = f": {item.evidence}" if item.evidence else ""
+            because.append(f"no difference shown between {item.name} and {control}{evidence}")
+    if progress.days_left > 0.0:
+        because.append(f"it ended {_days(progress.days_left)} before the minimum duration was over")
+    return tuple(because)
+
+
+def _so_far(running: Sequence[Contrast], control: str) -> tuple[str, ...]:
+    return tuple(f"{item.name} against {control}: {item.evidence}" for item in running if item.evidence) or (
+        "nothing is shown yet",
     )
+
+
+def _still_needed(progress: Progress, winners: Sequence[Contrast], threshold: float) -> tuple[str, ...]:
+    needed = [
+        f"an expected loss of {item.name} below {threshold:g}: another variant may be better still"
+        for item in winners
+        if _loss(item) >= threshold
+    ]
+    if not winners:
+        needed.append(_calls_needed(progress))
+    if progress.days_left > 0.0:
+        needed.append(f"{_days(progress.days_left)}")
+    return tuple(needed)
+
+
+def _calls_needed(progress: Progress) -> str:
+    if progress.planned_calls is None:
+        return "more calls; how many cannot be planned for this goal"
+    missing = progress.planned_calls - progress.calls
+    if missing > 0:
+        return f"about {_whole(missing)} more calls to find {progress.effect}"
+    return (
+        f"more calls: the planned {_whole(progress.planned_calls)} are there and showed no {progress.effect}; "
+        "stop, or go on for a smaller difference"
+    )
+
+
+def _days(days: float) -> str:
+    return f"{math.ceil(days * 10) / 10:.1f} more days"
+
+
+def _whole(number: int) -> str:
+    return f"{number:,}".replace(",", " ")

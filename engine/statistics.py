@@ -149,6 +149,10 @@ class Moments:
                 total_sq=self.total_sq + other.total_sq,
             )
 
+    def as_moments(self) -> "Moments":
+        """Itself: counts and moments can be asked alike."""
+        return self
+
     def flipped(self) -> "Moments":
         """The same values with their sign turned, for a metric where lower is better."""
         return Moments(n=self.n, total=-self.total, total_sq=self.total_sq)

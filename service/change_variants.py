@@ -16,7 +16,9 @@ from domain.errors import (
 from domain.experiments import MAX_VARIANTS, Experiment, NewVariant, Variant, check_bounds
 from engine.allocation import largest_remainder
 from engine.version import ENGINE_VERSION
+from service.claims import claims_of, running_mask
 from service.find import allocation_now, experiment_of, version_of
+from service.known import read_known
 from service.split import bounded, live_variants
 from storage.allocations import append_allocation
 from storage.audit import append_audit
@@ -148,7 +150,7 @@ async def _serve(
     policy: str,
     now: dt.datetime,
 ) -> None:
-    live: list[Variant] = live_variants(experiment)
+    live = await _served(connection, experiment, now=now)
     raw = largest_remainder([weights[variant.key] for variant in live])
     fixed = experiment.policy.name == "fixed"
     shares = raw if fixed else bounded(experiment.policy, live, raw.astype(float))
@@ -164,3 +166,10 @@ async def _serve(
         engine_version=ENGINE_VERSION,
         now=now,
     )
+
+
+async def _served(connection: AsyncConnection, experiment: Experiment, *, now: dt.datetime) -> list[Variant]:
+    """Live variants but those that are proven worse or harmful: they stay at 0."""
+    known = await read_known(connection, experiment, now=now, with_segments=False)
+    running = running_mask(known, claims_of(known))
+    return [variant for variant, is_running in zip(experiment.variants, running, strict=True) if is_running]

@@ -1,36 +1,57 @@
 """Every variant against the control, on every metric: evidence beside belief."""
 
+import math
 from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 
-from domain.experiments import Experiment
-from domain.report import BayesSummary, Comparison, Lift, SeedRule, TestSummary
+from domain.evidence import Evidence
+from domain.report import (
+    Adaptive,
+    AlwaysValid,
+    BayesSummary,
+    Comparison,
+    Lift,
+    Pair,
+    SeedRule,
+    SegmentAdjusted,
+    TestSummary,
+)
 from engine import beta_binomial, normal
+from engine.adaptive import AipwEstimate
 from engine.beta_binomial import BetaPosterior
+from engine.means import WelchTest, welch_test
 from engine.multiplicity import holm
 from engine.normal import NormalPosterior
-from engine.proportions import ZTest
+from engine.proportions import ZTest, z_test
+from engine.sequential import ENOUGH_PER_ARM
 from engine.statistics import BinaryCounts
-from service.analysis import Analysis, Posterior, number
-from service.planning import fixed_sample_test
+from engine.strata import StratifiedEstimate, stratified_estimate
+from service.analysis import Analysis, number, pair
+from service.belief import Posterior
+from service.claims import estimate, log_e_max, sequence_of, smaller_n
+from service.known import Known
+from service.statistics import Statistics, statistics_by_cell
 
 SEED_ALPHA = 0.05
 SEED_RULE_WARNING = (
     "n >= 10 and p < 0.05 at any look calls a winner between two identical prompts in 37 % of experiments; "
     "nothing acts on it"
 )
+LARGEST_LOG = 700.0  # e to this still is a number that JSON can hold
 
 
-def compare_all(experiment: Experiment, analyses: dict[str, Analysis]) -> Iterator[Comparison]:
-    """Comparisons by metric, then by variant; p-values are adjusted within a metric (Holm)."""
-    control = next(index for index, variant in enumerate(experiment.variants) if variant.is_control)
+def compare_all(known: Known, analyses: dict[str, Analysis]) -> Iterator[Comparison]:
+    """Comparisons by metric, then by variant; p-values are adjusted within a metric."""
+    experiment, control = known.experiment, known.control
     others = [index for index in range(len(experiment.variants)) if index != control]
     for analysis in analyses.values():
         test = fixed_sample_test(analysis.statistics, control=control, level=analysis.confidence_level)
         adjusted = dict(zip(others, holm(test.p_value[others]), strict=True))
         beliefs = _beliefs(analysis, control)
+        found = estimate(analysis.metric, known)
+        strata = _strata(analysis, known)
         for index in others:
             variant = experiment.variants[index]
             summary = _test(test, index, adjusted[index])
@@ -45,28 +66,88 @@ def compare_all(experiment: Experiment, analyses: dict[str, Analysis]) -> Iterat
                 },
                 z_test=summary if isinstance(test, ZTest) else None,
                 welch_test=None if isinstance(test, ZTest) else summary,
-                always_valid=None,
+                always_valid=_always_valid(analysis, known, found, index),
                 bayes=beliefs[index],
-                adaptive=None,
+                adaptive=_adaptive(analysis, found, strata, index),
                 seed_rule=_seed_rule(analysis, test.p_value[index], index, control),
             )
 
 
-def in_words(comparison: Comparison, *, alpha: float) -> str | None:
-    """What the fixed-sample interval shows, in a sentence; None while there is no interval."""
-    test = comparison.z_test or comparison.welch_test
-    if test is None or test.estimate is None or test.p_value is None or None in test.interval:
+def fixed_sample_test(statistics: Statistics, *, control: int, level: float) -> ZTest | WelchTest:
+    """The pooled z-test for shares, Welch's test for means."""
+    if isinstance(statistics, BinaryCounts):
+        return z_test(statistics, control=control, confidence_level=level)
+    return welch_test(statistics, control=control, confidence_level=level)
+
+
+def _always_valid(analysis: Analysis, known: Known, found: AipwEstimate, index: int) -> AlwaysValid:
+    metric = analysis.metric
+    variant = known.experiment.variants[index].key
+    both = sequence_of(found, known, alpha=known.experiment.alpha)
+    is_readable = smaller_n(metric, known, index) >= ENOUGH_PER_ARM
+    interval: Pair = pair(both, index) if is_readable else (None, None)
+    evidence = known.evidence.get(metric.name)
+    if metric.kind == "amount":
+        return AlwaysValid(
+            interval=interval, reason="an amount has no upper bound to bet against; read the interval"
+        )
+    log_e = _two_sided_log_e(evidence, variant)
+    largest = max(log_e_max(evidence, variant, claim) for claim in ("better", "worse")) - math.log(2.0)
+    p_value = min(1.0, math.exp(-largest))
+    return AlwaysValid(
+        e_value=math.exp(min(log_e, LARGEST_LOG)),
+        log_e_value=log_e,
+        p_value=p_value,
+        p_value_adjusted=min(1.0, p_value * known.contrasts),
+        interval=interval,
+        n=_read(evidence, variant),
+        reason=None if is_readable else f"the interval needs {ENOUGH_PER_ARM} outcomes of both variants",
+    )
+
+
+def _two_sided_log_e(evidence: Evidence | None, variant: str) -> float:
+    """Half of the wealth bets on better, half on worse."""
+    logs = []
+    for claim in ("better", "worse"):
+        process = evidence.process(variant, claim) if evidence else None
+        wealth = np.array(process.log_wealth) if process else np.zeros(1)
+        logs.append(float(np.logaddexp.reduce(wealth) - math.log(len(wealth))))
+    return float(np.logaddexp(logs[0], logs[1]) - math.log(2.0))
+
+
+def _read(evidence: Evidence | None, variant: str) -> int:
+    process = evidence.process(variant, "better") if evidence else None
+    return round(sum(process.n)) if process else 0
+
+
+def _adaptive(
+    analysis: Analysis, found: AipwEstimate, strata: StratifiedEstimate | None, index: int
+) -> Adaptive:
+    return Adaptive(
+        estimate=number(found.estimate[index]),
+        standard_error=number(found.standard_error[index]),
+        interval=pair(found.interval(analysis.confidence_level), index),
+        n=int(found.n[index]),
+        segment_adjusted=None
+        if strata is None
+        else SegmentAdjusted(
+            estimate=number(strata.estimate[index]),
+            standard_error=number(strata.standard_error[index]),
+            interval=pair(strata.interval(analysis.confidence_level), index),
+            variance_explained=number(strata.variance_explained[index]),
+            gain=number(strata.gain[index]),
+        ),
+    )
+
+
+def _strata(analysis: Analysis, known: Known) -> StratifiedEstimate | None:
+    """Adjusted for the segment, where calls have more than one."""
+    if len({row.segment for row in known.cells}) < 2:
         return None
-    lower, upper = test.interval
-    verdict = (
-        "no difference shown"
-        if test.p_value_adjusted is None or test.p_value_adjusted >= alpha
-        else "looks different, but only the planned look counts"
-    )
-    return (
-        f"{comparison.variant} against {comparison.control} on {comparison.metric}: {test.estimate:+.4g} "
-        f"(interval {lower:+.4g} to {upper:+.4g}, p = {test.p_value:.2g}): {verdict}"
-    )
+    statistics, period = statistics_by_cell(analysis.metric, known.experiment.variants, known.cells)
+    if not len(period):
+        return None
+    return stratified_estimate(statistics, control=known.control, period=period)
 
 
 def _test(test: object, index: int, adjusted: float) -> TestSummary:

@@ -1,58 +1,201 @@
-"""From stored counts to the engine's values: arms in the order of the variants."""
+"""Let the always-valid tests read the units that have settled since the last pass.
+
+Units are read once, in the order of their assignment, so a pass costs what is new. A unit has settled when
+it is older than the maturity window: its outcome is there by then, or counts as missing. Without a window a
+unit settles with its outcome, and the units behind it wait, up to an hour.
+"""
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.evidence import Claim, Evidence, Process
 from domain.experiments import Experiment, Variant
-from domain.metrics import ASSIGNED, Metric
-from engine.statistics import BinaryCounts, Moments
-from storage.counts import CountRow, counts_by_variant
-from storage.recount import matured_counts_by_variant
+from domain.metrics import Metric
+from engine.sequential import Direction, EProcess
+from storage.allocations import allocations_by_id
+from storage.evidence import UnitOutcome, find_evidence, store_evidence, units_after
 
-Statistics = BinaryCounts | Moments
+PATIENCE = dt.timedelta(hours=1)  # for an outcome that has no maturity window
+# A transaction that began before the pass may commit a little later; its unit must not be read past.
+COMMITTING = dt.timedelta(seconds=2)
+UNITS_AT_ONCE = 20_000
 
 
-async def matured_counts(
-    connection: AsyncConnection, experiment: Experiment, *, now: dt.datetime
-) -> list[CountRow]:
-    """Counts per variant and metric of the units older than the maturity window.
+async def gather_evidence(
+    connection: AsyncConnection,
+    experiment: Experiment,
+    *,
+    now: dt.datetime,
+    ended: bool = False,
+    anew: bool = False,
+) -> dict[str, Evidence]:
+    """The tests of every metric after all units that have settled. The caller holds the experiment's lock.
 
-    Only these move the split and the test: units that are still on the phone would let long calls
-    look like missing ones.
+    Parameters
+    ----------
+    ended : nothing more will come: units without an outcome are not waited for.
+    anew : read every unit again, from the first; for imported calls, which come in any order of time.
     """
-    if experiment.maturity_s <= 0:
-        return await counts_by_variant(connection, experiment.id)
-    since = now - dt.timedelta(seconds=experiment.maturity_s)
-    return await matured_counts_by_variant(connection, experiment.id, since=since)
+    known = {} if anew else await find_evidence(connection, experiment.id)
+    found = {}
+    for metric in experiment.metrics:
+        if metric.kind == "amount" and metric.name != experiment.goal:
+            continue  # without an upper bound there is no bet that cannot be lost
+        before = known.get(metric.name, Evidence(metric=metric.name))
+        after = await _read_on(connection, experiment, metric, before, now=now, ended=ended)
+        if after.units != before.units or anew:
+            await store_evidence(connection, experiment.id, after, now=now)
+        found[metric.name] = after
+    return found
 
 
-def statistics_of(metric: Metric, variants: Sequence[Variant], rows: Sequence[CountRow]) -> Statistics:
-    """One metric's sufficient statistics, shape (variant,), in the metric's own unit and direction."""
-    by_variant = {row.variant_id: row for row in rows if row.metric == metric.name}
-    mine = [by_variant.get(variant.id) for variant in variants]
-    n = np.array([row.n if row else 0 for row in mine], dtype=np.int64)
-    total = np.array([row.total if row else 0.0 for row in mine])
-    if metric.kind == "binary":
-        return BinaryCounts(n=n, successes=np.rint(total).astype(np.int64))
-    return _moments(n, total, np.array([row.total_sq if row else 0.0 for row in mine]))
+async def _read_on(
+    connection: AsyncConnection,
+    experiment: Experiment,
+    metric: Metric,
+    evidence: Evidence,
+    *,
+    now: dt.datetime,
+    ended: bool,
+) -> Evidence:
+    until = now - dt.timedelta(seconds=experiment.maturity_s)
+    patience = dt.timedelta(0) if experiment.maturity_s > 0 or ended else PATIENCE
+    newest = until if ended else min(until, now - COMMITTING)
+    while True:
+        units = await units_after(connection, experiment.id, evidence, until=newest, limit=UNITS_AT_ONCE)
+        settled = _settled(units, until - patience)
+        if settled:
+            allocations = await allocations_by_id(connection, {unit.allocation_id for unit in settled})
+            splits = {allocation.id: allocation.split for allocation in allocations.values()}
+            evidence = read_units(experiment, metric, evidence, settled, splits)
+        if len(settled) < UNITS_AT_ONCE:
+            return evidence
 
 
-def _moments(n: np.ndarray, total: np.ndarray, total_sq: np.ndarray) -> Moments:
-    """Sums that numbers >= 0 can have: 0.9 + 0.7 - 0.9 - 0.7 is 1.1e-16, the squares -5.6e-17."""
-    total = np.where(n > 0, np.maximum(total, 0.0), 0.0)
-    least = total / np.maximum(n, 1) * total  # no numbers of this sum have smaller squares
-    return Moments(n=n, total=total, total_sq=np.where(n > 0, np.maximum(total_sq, least), 0.0))
+def _settled(units: Sequence[UnitOutcome], given_up: dt.datetime) -> Sequence[UnitOutcome]:
+    """The units before the first one that is still waited for."""
+    for index, unit in enumerate(units):
+        if unit.value is None and unit.assigned_at > given_up:
+            return units[:index]
+    return units
 
 
-def higher_is_better(metric: Metric, statistics: Statistics) -> Statistics:
-    """The same statistics turned so that more is better; the only place where direction is resolved."""
-    return statistics.flipped() if metric.direction == "decrease" else statistics
+def read_units(
+    experiment: Experiment,
+    metric: Metric,
+    evidence: Evidence,
+    units: Sequence[UnitOutcome],
+    splits: dict[int, dict[str, int]],
+) -> Evidence:
+    """The tests of one metric after these units; a pure function.
+
+    Parameters
+    ----------
+    units : settled, in the order of their assignment, at least one.
+    splits : of their allocations, in basis points by variant key.
+    """
+    value = _outcomes(metric, units)
+    variant = np.array([unit.variant_id for unit in units])
+    control = experiment.control
+    processes = []
+    for other in experiment.variants:
+        pair = (variant == other.id) | (variant == control.id)
+        if other.is_control:
+            continue
+        share = _shares(other, control, units, splits)
+        for claim in claims_of(metric, experiment.goal):
+            test = _restore(evidence.process(other.key, claim), claim, metric, experiment)
+            outcome = np.isnan(value).astype(float) if claim == "missing" else value
+            test = test.update(outcome[pair], variant[pair] == other.id, share[pair])
+            processes.append(_keep(other.key, claim, test))
+    last = units[-1]
+    return Evidence(
+        metric=metric.name,
+        read_until=last.assigned_at,
+        unit_id=last.unit_id,
+        units=evidence.units + len(units),
+        missing=evidence.missing + int(np.isnan(value).sum()),
+        processes=tuple(processes),
+    )
 
 
-def assigned_units(variants: Sequence[Variant], rows: Sequence[CountRow]) -> list[int]:
-    """How many units each variant was given."""
-    by_variant = {row.variant_id: row.n for row in rows if row.metric == ASSIGNED}
-    return [by_variant.get(variant.id, 0) for variant in variants]
+def claims_of(metric: Metric, goal: str) -> tuple[Claim, ...]:
+    """What is tested about a metric; an amount has no bounds, so only whether it is there."""
+    if metric.kind == "amount":
+        return ("missing",)
+    if metric.name == goal:
+        return ("better", "worse", "not_above", "not_below", "missing")
+    if metric.role == "guardrail":
+        return ("better", "worse", "harmed")
+    return ("better", "worse")
+
+
+def _outcomes(metric: Metric, units: Sequence[UnitOutcome]) -> np.ndarray:
+    """Values turned so that higher is better; nan where missing, or impossible and so not counted."""
+    values = np.array([np.nan if unit.value is None else unit.value for unit in units])
+    if metric.kind == "amount":
+        return values
+    possible = (
+        (values == 0.0) | (values == 1.0) if metric.kind == "binary" else (values >= 0.0) & (values <= 1.0)
+    )
+    values = np.where(possible, values, np.nan)
+    return 1.0 - values if metric.direction == "decrease" else values
+
+
+def _shares(
+    variant: Variant, control: Variant, units: Sequence[UnitOutcome], splits: dict[int, dict[str, int]]
+) -> np.ndarray:
+    """Probability of the variant among variant and control, per unit; 0 where neither was served."""
+    of_allocation = {}
+    for allocation_id, split in splits.items():
+        mine, theirs = split.get(variant.key, 0), split.get(control.key, 0)
+        of_allocation[allocation_id] = mine / (mine + theirs) if mine + theirs else 0.0
+    return np.array([of_allocation[unit.allocation_id] for unit in units])
+
+
+def _start(claim: Claim, metric: Metric, experiment: Experiment) -> EProcess:
+    effect = experiment.minimum_detectable_effect
+    # Bets on half, all and twice the effect that was planned for: what is found soonest is what matters.
+    effects = np.minimum(np.array([0.5, 1.0, 2.0]) * effect, 1.0)
+    region = min(effect, 0.99)  # differences below what was planned for do not matter
+    if claim == "missing":
+        return EProcess.start()
+    rules: dict[Claim, tuple[Direction, float]] = {
+        "better": ("better", 0.0),
+        "worse": ("worse", 0.0),
+        "not_above": ("worse", -region),
+        "not_below": ("better", -region),
+        "harmed": ("worse", min(metric.margin or 0.0, 0.99)),
+    }
+    direction, margin = rules[claim]
+    return EProcess.start(direction=direction, margin=margin, effects=effects)
+
+
+def _restore(process: Process | None, claim: Claim, metric: Metric, experiment: Experiment) -> EProcess:
+    fresh = _start(claim, metric, experiment)
+    if process is None:
+        return fresh
+    return replace(
+        fresh,
+        n=np.array(process.n),
+        total=np.array(process.total),
+        total_sq=np.array(process.total_sq),
+        log_wealth=np.array(process.log_wealth),
+        log_e_max=np.array(process.log_e_max),
+    )
+
+
+def _keep(variant: str, claim: Claim, test: EProcess) -> Process:
+    return Process(
+        variant=variant,
+        claim=claim,
+        n=(float(test.n[0]), float(test.n[1])),
+        total=(float(test.total[0]), float(test.total[1])),
+        total_sq=float(test.total_sq),
+        log_wealth=tuple(float(value) for value in test.log_wealth),
+        log_e_max=float(test.log_e_max),
+    )

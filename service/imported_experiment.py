@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import InvalidValue, NameTaken
 from domain.experiments import Experiment, Policy
-from domain.fields import ExperimentKey, Record
+from domain.fields import BASIS_POINTS, ExperimentKey, Record
 from domain.metrics import Metric
 from engine.allocation import largest_remainder
 from engine.version import ENGINE_VERSION
@@ -114,7 +114,8 @@ async def _insert(
             is_control=position == 0,
             now=now,
         )
-    split = largest_remainder(list(shares))
+    # A variant that has calls was served, so its share is at least a basis point.
+    split = largest_remainder([max(share, 1.0 / BASIS_POINTS) for share in shares])
     await append_allocation(
         connection,
         experiment_id=experiment_id,

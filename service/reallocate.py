@@ -1,4 +1,4 @@
-"""Move the split to where the posterior points, and take the planned look when it is due.
+"""Let the tests read what is new, drop what is proven harmful, and move the split to where the posterior points.
 
 Idempotent, and one at a time an experiment: whoever finds it held goes on to the next one.
 """
@@ -6,22 +6,26 @@ Idempotent, and one at a time an experiment: whoever finds it held goes on to th
 import datetime as dt
 from typing import Literal
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.allocations import Allocation
-from domain.experiments import Experiment, Variant
 from domain.fields import Record
+from engine.allocation import largest_remainder
 from engine.version import ENGINE_VERSION
-from service.evidence import matured_counts, statistics_of
+from service.claims import claims_of, running_mask
+from service.evidence import gather_evidence
 from service.find import allocation_now, experiment_with_id
-from service.planning import is_look_due, take_planned_look
-from service.split import goal_probability_best, live_variants, split_for
+from service.known import Known, read_known
+from service.split import goal_probability_best, split_for
+from service.statistics import statistics_of
 from storage.allocations import append_allocation
-from storage.counts import CountRow
-from storage.experiments import list_experiments, store_planned_look
+from storage.audit import append_audit
+from storage.experiments import list_experiments
 from storage.locks import try_lock_experiment
 
-Outcome = Literal["moved", "looked", "nothing_new", "too_soon", "burning_in", "fixed", "held"]
+Outcome = Literal["moved", "paused", "nothing_new", "too_soon", "burning_in", "fixed", "held"]
+ACTOR = "reallocate"
 
 
 class Reallocated(Record, frozen=True, kw_only=True):
@@ -48,62 +52,99 @@ async def reallocate(
     """
     held = await try_lock_experiment(connection, experiment_id)
     experiment = await experiment_with_id(connection, experiment_id)
-    current = await allocation_now(connection, experiment)
     if not held or experiment.status != "running":
+        current = await allocation_now(connection, experiment)
         return Reallocated(experiment=experiment.key, outcome="held", split=current.split)
-    rows = await matured_counts(connection, experiment, now=now)
-    looked = is_look_due(experiment, current, rows, now=now)
-    if looked:
-        await store_planned_look(connection, experiment.id, take_planned_look(experiment, rows, now=now))
-    outcome = _why_not(experiment, current, rows, now=now, force=force)
+    await gather_evidence(connection, experiment, now=now)
+    known = await read_known(connection, experiment, now=now, with_segments=False)
+    wanted = running_mask(known, claims_of(known))
+    dropped = [
+        variant.key
+        for variant, is_wanted in zip(experiment.variants, wanted, strict=True)
+        if variant.live and not is_wanted and known.current.split.get(variant.key, 0) > 0
+    ]
+    if dropped:
+        paused = await _pause(connection, known, wanted, dropped, now=now)
+        return Reallocated(experiment=experiment.key, outcome="paused", split=paused.split)
+    outcome = _why_not(known, wanted, now=now, force=force)
     if outcome is not None:
-        return Reallocated(
-            experiment=experiment.key, outcome="looked" if looked else outcome, split=current.split
-        )
-    moved = await _move(connection, experiment, rows, now=now)
+        return Reallocated(experiment=experiment.key, outcome=outcome, split=known.current.split)
+    moved = await _move(connection, known, wanted, now=now)
     return Reallocated(experiment=experiment.key, outcome="moved", split=moved.split)
 
 
-def _goal_n(experiment: Experiment, variants: list[Variant], rows: list[CountRow]) -> dict[str, int]:
-    statistics = statistics_of(experiment.goal_metric, variants, rows)
-    return {variant.key: int(n) for variant, n in zip(variants, statistics.n, strict=True)}
+def _goal_n(known: Known, wanted: np.ndarray) -> dict[str, int]:
+    experiment = known.experiment
+    n = statistics_of(experiment.goal_metric, experiment.variants, known.rows).n
+    return {variant.key: int(n[index]) for index, variant in enumerate(experiment.variants) if wanted[index]}
 
 
-def _why_not(
-    experiment: Experiment, current: Allocation, rows: list[CountRow], *, now: dt.datetime, force: bool
-) -> Outcome | None:
+def _why_not(known: Known, wanted: np.ndarray, *, now: dt.datetime, force: bool) -> Outcome | None:
+    experiment = known.experiment
     if experiment.policy.name == "fixed":
         return "fixed"
-    age_s = (now - current.created_at).total_seconds()
+    age_s = (now - known.current.created_at).total_seconds()
     if age_s < experiment.policy.every_s and not force:
         return "too_soon"
-    live = live_variants(experiment)
-    n = _goal_n(experiment, live, rows)
+    n = _goal_n(known, wanted)
     # Burn-in is for the arms of the start; a later arm has earned its share from its prior's width.
-    first = [variant for variant in live if variant.created_at <= experiment.started_at]
-    if any(n[variant.key] < experiment.policy.burn_in for variant in first):
+    first = {variant.key for variant in experiment.variants if variant.created_at <= experiment.started_at}
+    if any(count < experiment.policy.burn_in for key, count in n.items() if key in first):
         return "burning_in"
-    if current.counts.get("n") == n:
+    if known.current.counts.get("n") == n:
         return "nothing_new"
     return None
 
 
 async def _move(
-    connection: AsyncConnection, experiment: Experiment, rows: list[CountRow], *, now: dt.datetime
+    connection: AsyncConnection, known: Known, wanted: np.ndarray, *, now: dt.datetime
 ) -> Allocation:
-    live = live_variants(experiment)
-    statistics = statistics_of(experiment.goal_metric, live, rows)
-    best = goal_probability_best(experiment.goal_metric, statistics)
-    shares = split_for(experiment.policy, live, best)
+    experiment = known.experiment
+    best = goal_probability_best(known, wanted)
+    served = [variant for variant, is_wanted in zip(experiment.variants, wanted, strict=True) if is_wanted]
+    shares = split_for(experiment.policy, served, best[wanted])
     split = {variant.key: 0 for variant in experiment.variants}
-    split |= {variant.key: int(bp) for variant, bp in zip(live, shares, strict=True)}
+    split |= {variant.key: int(bp) for variant, bp in zip(served, shares, strict=True)}
     return await append_allocation(
         connection,
         experiment_id=experiment.id,
         split=split,
-        probability_best={v.key: float(p) for v, p in zip(live, best, strict=True)},
+        probability_best={v.key: float(p) for v, p in zip(served, best[wanted], strict=True)},
         policy=experiment.policy.name,
-        counts={"n": _goal_n(experiment, live, rows), "metric": experiment.goal},
+        counts={"n": _goal_n(known, wanted), "metric": experiment.goal},
+        engine_version=ENGINE_VERSION,
+        now=now,
+    )
+
+
+async def _pause(
+    connection: AsyncConnection, known: Known, wanted: np.ndarray, dropped: list[str], *, now: dt.datetime
+) -> Allocation:
+    """Give the dropped variants no more calls, under any policy and at once; the others keep their ratios."""
+    experiment = known.experiment
+    served = [variant for variant, is_wanted in zip(experiment.variants, wanted, strict=True) if is_wanted]
+    weights = [float(known.current.split[variant.key]) for variant in served]
+    shares = largest_remainder(weights if sum(weights) else [1.0] * len(served))
+    split = {variant.key: 0 for variant in experiment.variants}
+    split |= {variant.key: int(bp) for variant, bp in zip(served, shares, strict=True)}
+    for key in dropped:
+        await append_audit(
+            connection,
+            actor=ACTOR,
+            action="pause_variant",
+            record_type="experiment",
+            record_id=experiment.key,
+            now=now,
+            before={"variant": key, "share_bp": known.current.split[key]},
+            after={"variant": key, "share_bp": 0},
+        )
+    return await append_allocation(
+        connection,
+        experiment_id=experiment.id,
+        split=split,
+        probability_best=None,
+        policy="variant paused",
+        counts={},
         engine_version=ENGINE_VERSION,
         now=now,
     )

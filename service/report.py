@@ -1,49 +1,55 @@
-"""The report: everything known about an experiment, computed from a few rows of counts."""
+"""The report: belief and evidence about an experiment, computed from its counts."""
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.allocations import Allocation
-from domain.experiments import Experiment, Variant
+from domain.experiments import Variant
 from domain.fields import BASIS_POINTS
-from domain.report import CallsSummary, Comparison, RecommendationReport, Report, VariantReport
+from domain.report import (
+    AlwaysValid,
+    CallsSummary,
+    Comparison,
+    EvidenceReport,
+    GuardrailReport,
+    RecommendationReport,
+    Report,
+    SampleRatio,
+    VariantReport,
+)
 from engine.decision import Contrast, Progress, recommend
+from engine.sample_ratio import SampleRatioTest, sample_ratio_test
 from service.analysis import Analysis, analyse, number
-from service.comparisons import compare_all, in_words
-from service.evidence import assigned_units
-from service.find import allocation_now, experiment_of
-from service.planning import days_left, planned, smallest_goal_n, split_stood_still
-from storage.counts import CountRow, counts_by_variant
+from service.claims import Claims, claims_of, running_mask
+from service.comparisons import compare_all
+from service.find import experiment_of
+from service.known import Known, read_known
+from service.planning import POWER, days_left, planned, planned_calls
+from service.statistics import assigned_by_allocation, assigned_units, probabilities, statistics_of
 
 
 async def report(connection: AsyncConnection, key: str, *, now: dt.datetime) -> Report:
     """What is known at `now`; ExperimentNotFound for an unknown key.
 
-    Its cost depends on the number of variants and metrics, not on the number of calls.
+    Its cost depends on the number of variants, metrics and allocations, not on the number of calls.
     """
-    experiment = await experiment_of(connection, key)
-    current = await allocation_now(connection, experiment)
-    rows = await counts_by_variant(connection, experiment.id)
+    known = await read_known(connection, await experiment_of(connection, key), now=now)
     # In a thread: exact intervals of nearly empty variants take up to 0.3 s, and calls wait for the loop.
-    return await asyncio.to_thread(build_report, experiment, current, rows, now=now)
+    return await asyncio.to_thread(build_report, known, now=now)
 
 
-def build_report(
-    experiment: Experiment, current: Allocation, rows: Sequence[CountRow], *, now: dt.datetime
-) -> Report:
+def build_report(known: Known, *, now: dt.datetime) -> Report:
     """The report as a pure function of what was stored."""
-    variants = list(experiment.variants)
-    analyses = {metric.name: analyse(metric, variants, rows, experiment) for metric in experiment.metrics}
-    goal = analyses[experiment.goal]
-    comparisons = tuple(compare_all(experiment, analyses))
-    described = tuple(
-        _variant(experiment, current, variant, index, assigned, analyses)
-        for index, (variant, assigned) in enumerate(
-            zip(variants, assigned_units(variants, rows), strict=True)
-        )
+    experiment = known.experiment
+    claims = claims_of(known)
+    running = running_mask(known, claims)
+    analyses = {metric.name: analyse(metric, known, running) for metric in experiment.metrics}
+    comparisons = tuple(compare_all(known, analyses))
+    ratio = sample_ratio_test(
+        assigned_by_allocation(experiment.variants, known.allocations, known.rows),
+        probabilities(experiment.variants, known.allocations),
     )
     return Report(
         experiment=experiment.key,
@@ -53,58 +59,86 @@ def build_report(
         policy=experiment.policy.name,
         goal=experiment.goal,
         planned=planned(experiment),
-        variants=described,
+        variants=tuple(
+            _variant(known, variant, index, analyses, claims)
+            for index, variant in enumerate(experiment.variants)
+        ),
         comparisons=comparisons,
-        sample_ratio=None,
-        guardrails=tuple(_guardrails(experiment)),
-        calls={variant.key: _calls(analyses, index) for index, variant in enumerate(variants)},
-        recommendation=_recommendation(experiment, current, goal, rows, comparisons, now=now),
+        sample_ratio=_sample_ratio(known, ratio),
+        evidence=_evidence(known),
+        guardrails=tuple(_guardrails(claims)),
+        calls={variant.key: _calls(known, index) for index, variant in enumerate(experiment.variants)},
+        recommendation=_recommendation(known, analyses, comparisons, claims, ratio, now=now),
     )
 
 
 def _variant(
-    experiment: Experiment,
-    current: Allocation,
-    variant: Variant,
-    index: int,
-    assigned: int,
-    analyses: dict[str, Analysis],
+    known: Known, variant: Variant, index: int, analyses: dict[str, Analysis], claims: dict[str, Claims]
 ) -> VariantReport:
+    experiment = known.experiment
     goal = analyses[experiment.goal]
-    told = int(goal.statistics.n[index])
-    share_bp = current.split.get(variant.key, 0) if experiment.status == "running" else 0
+    matured = int(assigned_units(experiment.variants, known.rows)[index])
+    share_bp = known.current.split.get(variant.key, 0) if experiment.status == "running" else 0
+    claim = claims.get(variant.key)
     return VariantReport(
         key=variant.key,
         version_id=variant.version_id,
         live=variant.live,
         is_control=variant.is_control,
-        assigned=assigned,
+        assigned=int(assigned_units(experiment.variants, known.told)[index]),
         share=share_bp / BASIS_POINTS,
-        missing=1.0 - told / assigned if assigned else None,
+        missing=1.0 - int(goal.statistics.n[index]) / matured if matured else None,
+        missing_differs=claim is not None and claim.missing_differs,
+        paused=variant.live and claim is not None and claim.is_out,
+        prior=_prior(known, variant),
         metrics={name: analysis.summary(index) for name, analysis in analyses.items()},
-        probability_best=number(goal.probability_best[index]) if variant.live else None,
-        expected_loss=number(goal.expected_loss[index]) if variant.live else None,
+        probability_best=number(goal.probability_best[index]),
+        expected_loss=number(goal.expected_loss[index]),
     )
 
 
-def _guardrails(experiment: Experiment) -> list[dict[str, object]]:
-    look = experiment.planned_look
+def _prior(known: Known, variant: Variant) -> tuple[float, float] | None:
+    if known.experiment.goal_metric.kind != "binary":
+        return None
+    prior = known.priors.get(variant.key)
+    return prior.shapes if prior else (1.0, 1.0)
+
+
+def _sample_ratio(known: Known, test: SampleRatioTest) -> SampleRatio:
+    expected = zip(known.experiment.variants, test.expected, strict=True)
+    return SampleRatio(
+        e_value=number(test.e_value),
+        p_value=test.p_value,
+        fixed_p_value=number(test.fixed_p_value),
+        mismatch=test.mismatch,
+        expected={variant.key: float(units) for variant, units in expected},
+    )
+
+
+def _evidence(known: Known) -> EvidenceReport:
+    goal = known.evidence.get(known.experiment.goal)
+    if goal is None:
+        return EvidenceReport(units=0, missing=0, read_until=None)
+    return EvidenceReport(units=goal.units, missing=goal.missing, read_until=goal.read_until)
+
+
+def _guardrails(claims: dict[str, Claims]) -> list[GuardrailReport]:
     return [
-        {
-            "metric": metric.name,
-            "margin": metric.margin,
-            "harmed": sorted(key for key, names in look.harmed.items() if metric.name in names)
-            if look
-            else None,
-        }
-        for metric in experiment.metrics
-        if metric.role == "guardrail"
+        GuardrailReport(
+            metric=item.metric, variant=key, margin=item.margin, status=item.status, e_value=item.e_value
+        )
+        for key, claim in claims.items()
+        for item in claim.guardrails
     ]
 
 
-def _calls(analyses: dict[str, Analysis], index: int) -> CallsSummary:
+def _calls(known: Known, index: int) -> CallsSummary:
     def mean_of(name: str) -> float | None:
-        return analyses[name].summary(index).mean if name in analyses else None
+        metric = next((item for item in known.experiment.metrics if item.name == name), None)
+        if metric is None:
+            return None
+        found = statistics_of(metric, known.experiment.variants, known.told).as_moments()
+        return number(found.mean[index])
 
     return CallsSummary(
         resolved_share=mean_of("resolved"),
@@ -114,63 +148,72 @@ def _calls(analyses: dict[str, Analysis], index: int) -> CallsSummary:
 
 
 def _recommendation(
-    experiment: Experiment,
-    current: Allocation,
-    goal: Analysis,
-    rows: Sequence[CountRow],
-    comparisons: Sequence[Comparison],
+    known: Known,
+    analyses: dict[str, Analysis],
+    comparisons: tuple[Comparison, ...],
+    claims: dict[str, Claims],
+    ratio: SampleRatioTest,
     *,
     now: dt.datetime,
 ) -> RecommendationReport:
+    experiment = known.experiment
+    goal = analyses[experiment.goal]
+    live = np.array([variant.live for variant in experiment.variants])
     progress = Progress(
-        smallest_n=smallest_goal_n(experiment, rows),
-        planned=planned(experiment).sample_size_per_variant,
+        calls=int(goal.statistics.n[live].sum()),
+        planned_calls=planned_calls(experiment),
+        effect=_effect(known),
         days_left=days_left(experiment, now=now),
-        split_stood_still=split_stood_still(experiment, current),
         ended=experiment.status == "stopped",
+        sample_ratio_mismatch=ratio.mismatch,
+        missing_differs=[key for key, claim in claims.items() if claim.missing_differs],
     )
-    recommended = recommend(
-        progress,
-        _contrasts(experiment, goal),
-        control=experiment.control.key,
-        alpha=experiment.alpha,
-    )
-    return RecommendationReport(
-        action=recommended.action,
-        variant=recommended.variant,
-        because=recommended.because + _seen_so_far(experiment, progress, comparisons),
-        still_needed=recommended.still_needed,
-    )
-
-
-def _seen_so_far(
-    experiment: Experiment, progress: Progress, comparisons: Sequence[Comparison]
-) -> tuple[str, ...]:
-    """What the goal's intervals show where no look has decided yet; they mean nothing under a moving split."""
-    if experiment.planned_look is not None or not progress.split_stood_still:
-        return ()
-    return tuple(
-        sentence
-        for item in comparisons
-        if item.role == "goal" and (sentence := in_words(item, alpha=experiment.alpha))
-    )
-
-
-def _contrasts(experiment: Experiment, goal: Analysis) -> list[Contrast] | None:
-    look = experiment.planned_look
-    if look is None:
-        return None
-    positions = {variant.key: index for index, variant in enumerate(experiment.variants) if variant.live}
-    if not set(look.estimates) & set(positions):
-        return None  # the variants it looked at are retired: it says nothing about those that came later
-    return [
-        Contrast(
-            name=key,
-            estimate=estimate,
-            p_value=look.p_values_adjusted[key],
-            expected_loss=float(goal.expected_loss[positions[key]]),
-            harmed=tuple(look.harmed.get(key, ())),
-        )
-        for key, estimate in look.estimates.items()
-        if key in positions
+    of_goal = {item.variant: item for item in comparisons if item.metric == experiment.goal}
+    contrasts = [
+        _contrast(known, of_goal[variant.key], claims[variant.key], goal, index)
+        for index, variant in enumerate(experiment.variants)
+        if variant.live and not variant.is_control
     ]
+    found = recommend(progress, contrasts, control=experiment.control.key)
+    return RecommendationReport(
+        action=found.action,
+        variant=found.variant,
+        because=found.because,
+        still_needed=found.still_needed,
+    )
+
+
+def _contrast(known: Known, item: Comparison, claim: Claims, goal: Analysis, index: int) -> Contrast:
+    found = item.adaptive.estimate
+    is_less_better = goal.metric.direction == "decrease"
+    return Contrast(
+        name=item.variant,
+        better=claim.better,
+        worse=claim.worse,
+        equivalent=claim.equivalent,
+        evidence=_in_words(known, item.always_valid, claim),
+        estimate=-found if found is not None and is_less_better else found,
+        expected_loss=number(goal.expected_loss[index]),
+        harmed=claim.harmed,
+    )
+
+
+def _in_words(known: Known, test: AlwaysValid, claim: Claims) -> str:
+    lower, upper = test.interval
+    interval = "" if lower is None or upper is None else f"difference between {lower:+.3g} and {upper:+.3g}"
+    if claim.equivalent:
+        region = known.experiment.minimum_detectable_effect
+        return f"differs by less than {region:g}" + (f", {interval}" if interval else "")
+    if test.e_value is None:
+        return interval
+    needed = known.contrasts / known.experiment.alpha
+    e_value = f"e-value {test.e_value:.3g} (a claim needs about {needed:.3g})"
+    return f"{e_value}, {interval}" if interval else e_value
+
+
+def _effect(known: Known) -> str:
+    effect = known.experiment.minimum_detectable_effect
+    size = (
+        f"a difference of {100 * effect:g} points" if known.experiment.goal_metric.kind != "amount" else "it"
+    )
+    return f"{size} with {100 * POWER:g} % chance"

@@ -5,32 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from domain.experiments import Experiment, Policy, Variant
-from domain.metrics import Metric
-from engine import beta_binomial, normal
 from engine.allocation import served_split
-from engine.statistics import BinaryCounts
 from engine.thompson import thompson_split, top_two_split
-from service.evidence import Statistics, higher_is_better
+from service.belief import best_among, steering_posterior, turned
+from service.known import Known
 
-UNIFORM_PRIOR = (1.0, 1.0)
 
-
-def goal_probability_best(metric: Metric, statistics: Statistics) -> np.ndarray:
-    """P(variant is best on the goal), shape (variant,), sums to 1.
+def goal_probability_best(known: Known, wanted: np.ndarray) -> np.ndarray:
+    """P(variant is best on the goal), shape (variant,), sums to 1; 0 for variants not wanted, a mask.
 
     A mean without data has no posterior: such a variant is as likely the best as any other, and the others
     keep their ratios. Otherwise one new variant would undo what the split has learned.
     """
-    better = higher_is_better(metric, statistics)
-    if isinstance(better, BinaryCounts):
-        return beta_binomial.probability_best(beta_binomial.BetaPosterior.from_counts(better, UNIFORM_PRIOR))
-    posterior = normal.NormalPosterior.from_moments(better)
-    known = np.isfinite(posterior.sd)
-    best = np.full(known.shape, 1.0 / known.size)
-    if known.any():
-        among = normal.NormalPosterior(mean=posterior.mean[known], sd=posterior.sd[known])
-        best[known] = normal.probability_best(among) * known.mean()
-    return best
+    posterior = turned(known.experiment.goal_metric, steering_posterior(known))
+    best = best_among(wanted, posterior).probability
+    unknown = wanted & np.isnan(best)
+    share = 1.0 / wanted.sum()
+    return np.where(unknown, share, np.where(wanted, best * (1.0 - share * unknown.sum()), 0.0))
 
 
 def split_for(policy: Policy, variants: Sequence[Variant], probability_best: np.ndarray) -> np.ndarray:
@@ -54,5 +45,5 @@ def bounded(policy: Policy, variants: Sequence[Variant], raw: np.ndarray) -> np.
 
 
 def live_variants(experiment: Experiment) -> list[Variant]:
-    """The variants that take calls."""
+    """The variants that have not been retired."""
     return [variant for variant in experiment.variants if variant.live]

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.errors import ExperimentStopped, NoVersion, VariantNotFound
 from domain.experiments import Experiment
 from service.activate_version import activate_version
+from service.evidence import gather_evidence
 from service.find import experiment_of
 from service.report import report
 from storage.audit import append_audit
@@ -34,6 +35,7 @@ async def stop_experiment(
     version_id = _winning_version(experiment, winner)
     if experiment.status != "running":
         raise ExperimentStopped(key=key)
+    await gather_evidence(connection, experiment, now=now, ended=True)
     frozen = await report(connection, key, now=now)
     decision: dict[str, Any] = {
         "winner": winner,

@@ -5,8 +5,8 @@ recomputes them. The metric `assigned` counts units, the others count outcomes.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,6 +20,7 @@ from storage.locks import is_sqlite
 from storage.schema import counts as c
 
 CountKey = tuple[Place, str]
+CountColumn = Literal["allocation_id", "variant_id", "segment"]
 COUNT_KEY = ("experiment_id", "allocation_id", "variant_id", "segment", "metric")
 
 
@@ -83,18 +84,42 @@ def _sums() -> list[sa.Label[Any]]:
     return [sa.func.sum(c.c[name]).label(name) for name in ("n", "total", "total_sq")]
 
 
-async def counts_by_variant(connection: AsyncConnection, experiment_id: int) -> list[CountRow]:
-    """The experiment's statistics per variant and metric: a few rows, however many calls there were."""
-    keys = (c.c.variant_id, c.c.metric)
-    query = sa.select(*keys, *_sums()).where(c.c.experiment_id == experiment_id).group_by(*keys)
+async def counts_by(
+    connection: AsyncConnection,
+    experiment_id: int,
+    keys: Sequence[CountColumn],
+    *,
+    periods: Sequence[int] = (),
+) -> list[CountRow]:
+    """The experiment's statistics per metric and `keys`: few rows, however many calls there were.
+
+    Parameters
+    ----------
+    periods : the first allocation of each period, rising; then `allocation_id` is that of the period.
+    """
+    columns = [c.c.metric, *(column_of(c.c[key], periods) for key in keys)]
+    query = sa.select(*columns, *_sums()).where(c.c.experiment_id == experiment_id).group_by(*columns)
     return count_rows(await connection.execute(query))
 
 
+def column_of(column: sa.ColumnElement[Any], periods: Sequence[int]) -> sa.ColumnElement[Any]:
+    """The column itself, or, of an allocation, the first allocation of its period."""
+    if column.key != "allocation_id" or not periods:
+        return column
+    # As numbers in the text: parameters of a grouped expression would not be the selected ones.
+    branches: list[tuple[Any, Any]] = [
+        (column >= start, sa.literal_column(str(int(start)))) for start in reversed(periods)
+    ]
+    return sa.case(*branches).label("allocation_id")
+
+
 def count_rows(rows: Iterable[Any]) -> list[CountRow]:
-    """Rows of variant_id, metric and the three sums as records."""
+    """Rows of metric, any keys and the three sums as records."""
     return [
         CountRow(
-            variant_id=row.variant_id,
+            allocation_id=getattr(row, "allocation_id", 0),
+            variant_id=getattr(row, "variant_id", 0),
+            segment=getattr(row, "segment", ""),
             metric=row.metric,
             n=int(row.n),
             total=float(row.total),

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.experiments import Experiment, PlannedLook, Policy, Variant
+from domain.experiments import Experiment, Policy, Variant
 from domain.fields import folded
 from domain.metrics import Metric
 from storage.schema import experiments as e
@@ -67,7 +67,6 @@ def _experiment(row: sa.Row[Any], variants: list[Variant], metrics: list[Metric]
         variants=tuple(variants),
         started_at=row.started_at,
         stopped_at=row.stopped_at,
-        planned_look=msgspec.convert(row.planned_look, PlannedLook) if row.planned_look else None,
         decision=row.decision,
     )
 
@@ -213,15 +212,6 @@ async def stop_experiment(
         sa.update(e)
         .where(e.c.id == experiment_id)
         .values(status="stopped", stopped_at=now, decision=decision, final_report=final_report)
-    )
-
-
-async def store_planned_look(connection: AsyncConnection, experiment_id: int, look: PlannedLook) -> None:
-    """Keep the one look at the planned sample size; a look that stands is never replaced."""
-    await connection.execute(
-        sa.update(e)
-        .where(e.c.id == experiment_id, e.c.planned_look.is_(None))
-        .values(planned_look=msgspec.to_builtins(look))
     )
 
 

@@ -4,7 +4,7 @@ For `verify`, for what young units contribute, and for rows whose sums lost digi
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.metrics import ASSIGNED
 from domain.outcomes import Delta
-from storage.counts import COUNT_KEY, CountKey, CountRow, count_rows, is_row
+from storage.counts import COUNT_KEY, CountColumn, CountKey, CountRow, column_of, count_rows, is_row
 from storage.schema import assignments as a
 from storage.schema import counts as c
 from storage.schema import metrics as m
@@ -80,32 +80,36 @@ async def stored_and_recomputed(connection: AsyncConnection) -> tuple[StoredCoun
     return found[1], found[0]
 
 
-async def matured_counts_by_variant(
-    connection: AsyncConnection, experiment_id: int, *, since: dt.datetime
+async def matured_counts_by(
+    connection: AsyncConnection,
+    experiment_id: int,
+    keys: Sequence[CountColumn],
+    *,
+    since: dt.datetime,
+    periods: Sequence[int] = (),
 ) -> list[CountRow]:
-    """The statistics per variant and metric without what units assigned after `since` contribute.
+    """`storage.counts.counts_by` without what units assigned after `since` contribute.
 
     Their part is counted from the events, so the cost grows with the calls of the maturity window, not
     with the experiment's. One statement: an outcome that arrived between two would be taken away without
     having been counted.
     """
-    all_ = sa.select(c.c.variant_id, c.c.metric, c.c.n, c.c.total, c.c.total_sq)
+    all_ = sa.select(c.c.metric, *(c.c[key] for key in keys), c.c.n, c.c.total, c.c.total_sq)
+    mine = [_SEGMENT.label("segment") if key == "segment" else a.c[key] for key in keys]
     young = (a.c.experiment_id == experiment_id) & (a.c.assigned_at > since)
     units = (
-        sa.select(a.c.variant_id, sa.literal(ASSIGNED), -sa.func.count(), _ZERO, _ZERO)
-        .where(young)
-        .group_by(a.c.variant_id)
+        sa.select(sa.literal(ASSIGNED), *mine, -sa.func.count(), _ZERO, _ZERO).where(young).group_by(*mine)
     )
     values = (
-        sa.select(a.c.variant_id, o.c.metric, *(-column.element for column in _SUMS))
+        sa.select(o.c.metric, *mine, *(-column.element for column in _SUMS))
         .select_from(_counted_outcomes())
         .where(young, _countable())
-        .group_by(a.c.variant_id, o.c.metric)
+        .group_by(o.c.metric, *mine)
     )
     parts = sa.union_all(all_.where(c.c.experiment_id == experiment_id), units, values).subquery()
     sums = [sa.func.sum(parts.c[name]).label(name) for name in ("n", "total", "total_sq")]
-    keys = (parts.c.variant_id, parts.c.metric)
-    return count_rows(await connection.execute(sa.select(*keys, *sums).group_by(*keys)))
+    columns = [parts.c.metric, *(column_of(parts.c[key], periods) for key in keys)]
+    return count_rows(await connection.execute(sa.select(*columns, *sums).group_by(*columns)))
 
 
 async def restore_lost_digits(connection: AsyncConnection, taken: Mapping[CountKey, float]) -> None:

@@ -87,7 +87,6 @@ experiments = sa.Table(
     sa.Column("salt", sa.Text, nullable=False),
     _time("started_at"),
     _time("stopped_at", nullable=True),
-    _json("planned_look", nullable=True),
     _json("final_report", nullable=True),
     _json("decision", nullable=True),
     sa.CheckConstraint("status IN ('running', 'stopped')", name="status"),
@@ -217,6 +216,19 @@ counts = sa.Table(
     sa.Column("total", sa.Double, nullable=False),
     sa.Column("total_sq", sa.Double, nullable=False),
     sa.CheckConstraint("n >= 0", name="n"),
+)
+
+evidence = sa.Table(
+    "evidence",
+    metadata,
+    sa.Column("experiment_id", BigId, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    _time("read_until", nullable=True),
+    sa.Column("unit_id", sa.Text, nullable=False),
+    sa.Column("units", sa.BigInteger, nullable=False),
+    sa.Column("missing", sa.BigInteger, nullable=False),
+    _json("processes"),
+    _time("updated_at"),
 )
 
 api_keys = sa.Table(

@@ -25,11 +25,15 @@ class Significance(Record, frozen=True, kw_only=True):
     """Evidence beside belief about b against a, and what they allow to say.
 
     `p_value` and `interval` are the z-test's on the goal; they are valid at one look, at the planned
-    sample size. `probability_better` is belief and never triggers anything.
+    sample size. `e_value`, `always_valid_p_value` and `always_valid_interval` hold however often one looks,
+    and only they decide. `probability_better` is belief and never triggers anything.
     """
 
     p_value: float | None
     interval: tuple[float | None, float | None]
+    e_value: float | None
+    always_valid_p_value: float | None
+    always_valid_interval: tuple[float | None, float | None]
     probability_better: float | None
     action: str
     because: tuple[str, ...]
@@ -80,6 +84,9 @@ def ab_test_view(experiment: Experiment, split: dict[str, int], found: Report) -
         significance=Significance(
             p_value=test.p_value if test else None,
             interval=test.interval if test else (None, None),
+            e_value=comparison.always_valid.e_value,
+            always_valid_p_value=comparison.always_valid.p_value,
+            always_valid_interval=comparison.always_valid.interval,
             probability_better=comparison.bayes.probability_better,
             action=advice.action,
             because=advice.because,

@@ -28,7 +28,6 @@ from tests.service.world import (
     move,
     outcome,
     read_experiment,
-    read_report,
     retire,
     start,
     state_of,
@@ -281,70 +280,6 @@ async def test_a_corrected_outcome_of_a_young_call_does_not_disturb_the_matured_
     best = (await history(database, experiment))[-1].probability_best
     assert best is not None
     assert sum(best.values()) == pytest.approx(1.0, abs=1e-9)
-
-
-async def test_the_planned_look_is_taken_once_at_the_planned_size(database: Database):
-    experiment = await start(database, **SMALL)
-    await fill(database, experiment, a=(190, 388), b=(230, 387))
-    assert (await move(database, experiment, now=NOW + MINUTE)).outcome == "fixed"
-    assert (await read_experiment(database)).planned_look is None
-    await fill(database, experiment, b=(1, 1))
-    assert (await move(database, experiment, now=NOW + 2 * MINUTE)).outcome == "looked"
-    look = (await read_experiment(database)).planned_look
-    assert look is not None
-    assert (look.at, look.n) == (NOW + 2 * MINUTE, {"a": 388, "b": 388})
-    assert look.estimates["b"] == pytest.approx(41 / 388, abs=1e-12)
-    assert (await read_report(database)).recommendation.action == "switch"
-
-    await fill(database, experiment, a=(4_000, 4_000), b=(0, 4_000))
-    assert (await move(database, experiment, now=NOW + DAY)).outcome == "fixed"
-    assert (await read_experiment(database)).planned_look == look
-
-
-async def test_a_look_that_found_nothing_stays_even_when_later_numbers_differ(database: Database):
-    experiment = await start(database, **SMALL)
-    await fill(database, experiment, a=(194, 388), b=(195, 388))
-    assert (await move(database, experiment, now=NOW)).outcome == "looked"
-    await fill(database, experiment, a=(0, 4_000), b=(4_000, 4_000))
-    await move(database, experiment, now=NOW + DAY)
-    assert (await read_report(database)).recommendation.action == "keep_control"
-
-
-async def test_the_planned_look_waits_for_the_minimum_duration(database: Database):
-    experiment = await start(database, min_days=7.0, **SMALL)
-    await fill(database, experiment, a=(194, 400), b=(300, 400))
-    almost = NOW + 7 * DAY - dt.timedelta(seconds=1)
-    assert (await move(database, experiment, now=almost)).outcome == "fixed"
-    assert (await read_report(database, now=almost)).recommendation.action == "keep_collecting"
-    assert (await move(database, experiment, now=NOW + 7 * DAY)).outcome == "looked"
-
-
-async def test_the_planned_look_waits_for_the_calls_to_mature(database: Database):
-    experiment = await start(database, maturity_s=3_600.0, minimum_detectable_effect=0.49)
-    state = await state_of(database)
-    for index in range(60):
-        await call(database, f"call-{index}", state=state)
-        await tell(database, outcome(f"call-{index}", resolved=bool(index % 2)))
-    assert (await move(database, experiment, now=NOW + 59 * MINUTE)).outcome == "fixed"
-    assert (await move(database, experiment, now=NOW + 60 * MINUTE)).outcome == "looked"
-
-
-@pytest.mark.parametrize("change", ["thompson", "variant added", "variant retired"])
-async def test_under_a_split_that_moved_no_look_is_ever_taken(database: Database, change):
-    policy = EAGER if change == "thompson" else NewPolicy(name="fixed")
-    experiment = await start(database, arms="abc", policy=policy, **SMALL)
-    if change == "variant added":
-        await add(database, "d")
-    if change == "variant retired":
-        await retire(database, "c")
-    experiment = await read_experiment(database)
-    enough = {variant.key: (300, 600) for variant in experiment.variants}
-    await fill(database, experiment, **(enough | {"b": (500, 600)}))
-    for day in range(1, 4):
-        await move(database, experiment, now=NOW + day * DAY)
-        await fill(database, experiment, b=(5, 6))
-    assert (await read_experiment(database)).planned_look is None
-    assert (await read_report(database)).recommendation.action == "keep_collecting"
 
 
 @ON_POSTGRESQL

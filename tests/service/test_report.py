@@ -15,8 +15,6 @@ from domain.metrics import DEFAULT_METRICS, Metric
 from domain.report import Comparison, Report
 from service.analysis import analyse
 from service.change_variants import retire_variant
-from service.evidence import statistics_of
-from service.planning import take_planned_look
 from service.report import build_report
 from service.split import goal_probability_best, split_for
 from storage.allocations import current_allocation
@@ -29,6 +27,7 @@ from tests.service.world import (
     NOW,
     binary_rows,
     call,
+    known_of,
     moment_rows,
     outcome,
     plain,
@@ -46,7 +45,7 @@ QUALITY = (Metric(name="quality", kind="score", direction="increase", role="goal
 def report_of(*sides: Side, **more: Any) -> Report:
     """(successes, trials) of the control and the others."""
     experiment, allocation = plain(arms="abcdefghij"[: len(sides)], metrics=RESOLVED, **more)
-    return build_report(experiment, allocation, binary_rows(sides), now=NOW)
+    return build_report(known_of(experiment, allocation, binary_rows(sides)), now=NOW)
 
 
 def only(report: Report) -> Comparison:
@@ -179,7 +178,7 @@ def test_welch_agrees_with_thirty_digits(case):
         n, mean, sd = case[f"n{arm}"], float(case[f"mean{arm}"]), float(case[f"sd{arm}"])
         sides.append((n, n * mean, (n - 1) * sd**2 + n * mean**2))
     experiment, allocation = plain(metrics=QUALITY)
-    test = only(build_report(experiment, allocation, moment_rows(sides), now=NOW)).welch_test
+    test = only(build_report(known_of(experiment, allocation, moment_rows(sides)), now=NOW)).welch_test
     assert test is not None
     assert test.statistic == pytest.approx(float(case["t"]), rel=1e-11)
     assert test.p_value == pytest.approx(float(case["p_two_sided"]), rel=1e-10)
@@ -222,17 +221,18 @@ sides = (st.integers(0, 3_000) | st.integers(0, 10**8)).flatmap(
 def test_turning_a_binary_metric_and_its_values_changes_no_belief_at_all(given_sides, policy):
     """`transferred`, less is better, is `not transferred`, more is better: the same bits, not only close."""
     turned = [(n - successes, n) for successes, n in given_sides]
-    up, _ = plain(arms="abcd"[: len(given_sides)], metrics=RESOLVED, policy=policy)
+    up, allocation = plain(arms="abcd"[: len(given_sides)], metrics=RESOLVED, policy=policy)
     down = replace(up, metrics=TRANSFERRED, goal="transferred")
     beliefs = []
     for experiment, rows in (
         (up, binary_rows(given_sides)),
         (down, binary_rows(turned, metric="transferred")),
     ):
-        (metric,), variants = experiment.metrics, experiment.variants
-        analysis = analyse(metric, variants, rows, experiment)
-        best = goal_probability_best(metric, statistics_of(metric, variants, rows))
-        split = split_for(experiment.policy, variants, best)
+        (metric,), everybody = experiment.metrics, np.ones(len(given_sides), dtype=bool)
+        known = known_of(experiment, allocation, rows)
+        analysis = analyse(metric, known, everybody)
+        best = goal_probability_best(known, everybody)
+        split = split_for(experiment.policy, experiment.variants, best)
         beliefs.append([analysis.probability_best, analysis.expected_loss, best, split])
     for one, other in zip(*beliefs, strict=True):
         assert one.tolist() == other.tolist()
@@ -241,9 +241,9 @@ def test_turning_a_binary_metric_and_its_values_changes_no_belief_at_all(given_s
 def test_turning_a_binary_metric_and_its_values_changes_no_line_of_the_report():
     up, allocation = plain(arms="abc", metrics=RESOLVED)
     down = replace(up, metrics=TRANSFERRED, goal="transferred")
-    one = build_report(up, allocation, binary_rows([(0, 0), (5, 7), (90, 100)]), now=NOW)
+    one = build_report(known_of(up, allocation, binary_rows([(0, 0), (5, 7), (90, 100)])), now=NOW)
     rows = binary_rows([(0, 0), (2, 7), (10, 100)], metric="transferred")
-    other = build_report(down, allocation, rows, now=NOW)
+    other = build_report(known_of(down, allocation, rows), now=NOW)
     for left, right in zip(one.variants, other.variants, strict=True):
         assert (left.probability_best, left.expected_loss) == (right.probability_best, right.expected_loss)
     for left, right in zip(one.comparisons, other.comparisons, strict=True):
@@ -260,8 +260,10 @@ def test_turning_a_score_changes_no_belief_beyond_rounding(values):
     experiment, split = plain(arms="abc"[: len(values)], metrics=QUALITY)
     turned_metric = (replace(QUALITY[0], direction="decrease"),)
     turned = replace(experiment, metrics=turned_metric)
-    one = build_report(experiment, split, moment_rows([moments(v) for v in values]), now=NOW)
-    other = build_report(turned, split, moment_rows([moments([1 - x for x in v]) for v in values]), now=NOW)
+    one = build_report(known_of(experiment, split, moment_rows([moments(v) for v in values])), now=NOW)
+    other = build_report(
+        known_of(turned, split, moment_rows([moments([1 - x for x in v]) for v in values])), now=NOW
+    )
     spread = min(np.std(v) for v in values)
     if spread < 1e-3:  # with no spread belief is a step, and rounding decides on which side it falls
         return
@@ -280,7 +282,7 @@ def test_a_decreasing_metric_keeps_its_sign_while_probability_better_turns():
     up, split = plain(metrics=(replace(TRANSFERRED[0], direction="increase"),))
     down, _ = plain(metrics=TRANSFERRED)
     rows = binary_rows(counted, metric="transferred")
-    more, less = (only(build_report(item, split, rows, now=NOW)) for item in (up, down))
+    more, less = (only(build_report(known_of(item, split, rows), now=NOW)) for item in (up, down))
     assert more.z_test == less.z_test
     assert less.z_test is not None
     assert less.z_test.estimate == pytest.approx(-0.1, abs=1e-15)
@@ -350,7 +352,7 @@ def test_a_report_on_no_outcome_at_all_has_the_prior_and_nothing_else():
 @pytest.mark.parametrize("arms", ["ab", "abcde"])
 def test_a_report_of_default_metrics_without_a_row_can_be_written(arms):
     experiment, allocation = plain(arms=arms)
-    report = build_report(experiment, allocation, [], now=NOW)
+    report = build_report(known_of(experiment, allocation, []), now=NOW)
     assert numbers_of(report)
     assert report.recommendation.action == "keep_collecting"
 
@@ -392,7 +394,7 @@ def test_nan_and_infinity_never_reach_the_report(resolved, quality, duration, re
     rows: list[CountRow] = binary_rows(resolved)
     rows += moment_rows([moments(v) for v in quality])
     rows += moment_rows([moments(v) for v in duration], metric="duration_s")
-    report = build_report(replace(experiment, variants=variants), allocation, rows, now=NOW)
+    report = build_report(known_of(replace(experiment, variants=variants), allocation, rows), now=NOW)
     assert all(math.isfinite(number) for number in numbers_of(report))
 
 
@@ -404,33 +406,13 @@ def test_the_seed_rule_is_shown_with_its_warning_and_nothing_acts_on_it():
     assert report.recommendation.action == "keep_collecting"
 
 
-def test_a_variant_that_came_after_the_look_is_not_judged_by_it():
-    """The look said nothing about c; once b, whom it did look at, is retired, nothing is known again."""
-    experiment, allocation = plain(arms="abc")
-    look = take_planned_look(experiment, binary_rows([(50, 100)] * 3), now=NOW)
-    old = {"b"}
-    look = replace(
-        look,
-        estimates={key: value for key, value in look.estimates.items() if key in old},
-        p_values_adjusted={key: value for key, value in look.p_values_adjusted.items() if key in old},
-    )
-    variants = tuple(replace(item, live=item.key != "b") for item in experiment.variants)
-    later = replace(experiment, planned_look=look, variants=variants)
-    report = build_report(later, replace(allocation, number=3), binary_rows([(50, 100)] * 3), now=NOW)
-    assert report.recommendation.action == "keep_collecting"
-
-
 def test_a_new_variant_without_a_score_does_not_hide_what_is_known_of_the_others():
-    """And a look that found b better still says so: its expected loss is known."""
     experiment, allocation = plain(arms="abc", metrics=QUALITY)
     rows = moment_rows([(400, 200.0, 110.0), (400, 240.0, 154.0)])
-    look = take_planned_look(replace(experiment, variants=experiment.variants[:2]), rows, now=NOW)
-    later = replace(experiment, planned_look=look)
-    report = build_report(later, replace(allocation, number=2), rows, now=NOW)
+    report = build_report(known_of(experiment, allocation, rows), now=NOW)
     a, b, c = report.variants
     assert a.probability_best + b.probability_best == pytest.approx(1, abs=1e-10)
     assert (c.probability_best, c.expected_loss) == (None, None)
-    assert (report.recommendation.action, report.recommendation.variant) == ("switch", "b")
 
 
 def test_default_metrics_are_reported_in_their_own_units():
@@ -439,7 +421,7 @@ def test_default_metrics_are_reported_in_their_own_units():
     rows = binary_rows([(8, 10), (9, 10)])
     rows += moment_rows([(2, 1.5, 1.25), (2, 1.0, 0.5)])
     rows += moment_rows([(2, 600.0, 200_000.0), (2, 500.0, 130_000.0)], metric="duration_s")
-    report = build_report(experiment, allocation, rows, now=NOW)
+    report = build_report(known_of(experiment, allocation, rows), now=NOW)
     a, b = report.calls["a"], report.calls["b"]
     assert (a.resolved_share, a.quality_mean, a.duration_mean_s) == (0.8, 0.75, 300.0)
     assert (b.resolved_share, b.quality_mean, b.duration_mean_s) == (0.9, 0.5, 250.0)

@@ -2,7 +2,8 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import batched
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,8 +21,10 @@ from service.assign import assign
 from service.change_variants import add_variant, retire_variant
 from service.create_version import create_version
 from service.find import experiment_of
+from service.known import Known
 from service.reallocate import Reallocated, reallocate
 from service.record import Recorded, record
+from service.recording import keep_assignments
 from service.report import report
 from service.start_experiment import start_experiment
 from service.stop_experiment import stop_experiment
@@ -99,6 +102,46 @@ async def call(
     assert proposal is not None
     async with database.writing() as connection:
         return await assign(connection, proposal)
+
+
+async def play(
+    database: Database,
+    experiment: Experiment,
+    calls: int,
+    outcome_of: Callable[[str, int], dict[str, Any]],
+    *,
+    prefix: str = "call",
+    now: dt.datetime = NOW,
+    every_s: float = 1.0,
+    segment_of: Callable[[int], str] | None = None,
+    told_after_s: float = 0.0,
+) -> list[Assignment]:
+    """Many calls, `every_s` apart, the last one at `now`: `outcome_of(variant key, index)` gives the metrics.
+
+    A call whose metrics are empty is never told.
+    """
+    state = await state_of(database, prompt=experiment.prompt, now=now)
+    keys = {variant.id: variant.key for variant in (await read_experiment(database, experiment.key)).variants}
+    given = []
+    for index in range(calls):
+        at = now - dt.timedelta(seconds=every_s * (calls - 1 - index))
+        segment = segment_of(index) if segment_of else None
+        proposal = derive(state, unit_id=f"{prefix}-{index}", segment=segment, now=at)
+        assert proposal is not None
+        given.append(proposal)
+    for some in batched(given, 500):
+        async with database.writing() as connection:
+            await keep_assignments(connection, list(some))
+    told = [
+        (item, outcome_of(keys[item.variant_id or 0], index), item.assigned_at)
+        for index, item in enumerate(given)
+    ]
+    outcomes = [
+        outcome(item.unit_id, prompt=experiment.prompt, **metrics) for item, metrics, _ in told if metrics
+    ]
+    for batch in batched(outcomes, 500):
+        await tell(database, *batch, now=now + dt.timedelta(seconds=told_after_s))
+    return given
 
 
 def outcome(unit_id: str, *, prompt: str = PROMPT, **fields: Any) -> NewOutcome:
@@ -207,20 +250,33 @@ def plain(
     return experiment, allocation
 
 
+def known_of(
+    experiment: Experiment,
+    allocations: Allocation | Sequence[Allocation],
+    rows: Sequence[CountRow],
+    **more: Any,
+) -> Known:
+    """What would be read of an experiment that no database knows."""
+    served = [allocations] if isinstance(allocations, Allocation) else allocations
+    return Known(experiment=experiment, allocations=served, rows=rows, told=rows, **more)
+
+
 def binary_rows(sides: Sequence[tuple[int, int]], *, metric: str = "resolved") -> list[CountRow]:
     """(successes, trials) per variant, in the order of their ids; every call is told."""
     rows = []
     for index, (successes, n) in enumerate(sides, 1):
         told = {"n": n, "total": float(successes), "total_sq": float(successes)}
-        rows.append(CountRow(variant_id=index, metric=metric, **told))
-        rows.append(CountRow(variant_id=index, metric=ASSIGNED, n=n, total=0.0, total_sq=0.0))
+        rows.append(CountRow(allocation_id=1, variant_id=index, metric=metric, **told))
+        rows.append(
+            CountRow(allocation_id=1, variant_id=index, metric=ASSIGNED, n=n, total=0.0, total_sq=0.0)
+        )
     return rows
 
 
 def moment_rows(sides: Sequence[tuple[int, float, float]], *, metric: str = "quality") -> list[CountRow]:
     """(n, total, total_sq) per variant, in the order of their ids."""
     return [
-        CountRow(variant_id=index, metric=metric, n=n, total=total, total_sq=total_sq)
+        CountRow(allocation_id=1, variant_id=index, metric=metric, n=n, total=total, total_sq=total_sq)
         for index, (n, total, total_sq) in enumerate(sides, 1)
     ]
 

@@ -1,0 +1,173 @@
+"""What the always-valid tests have shown about each variant, by the thresholds of the experiment."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from domain.evidence import Claim, Evidence
+from domain.experiments import Variant
+from domain.metrics import Metric
+from engine.adaptive import AipwEstimate, aipw_estimate
+from engine.guardrails import (
+    HARM_ALPHA,
+    GuardrailState,
+    SequenceOfOne,
+    Thresholds,
+    guardrail_status,
+    thresholds,
+)
+from engine.statistics import Interval
+from service.known import Known
+from service.planning import planned_calls
+from service.statistics import only, probabilities, statistics_by_allocation, where_served
+
+# A confidence sequence is tuned to some size; without a planned one, to this.
+USUAL_CALLS = 5_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guardrail:
+    """One guardrail of one variant; the interval is of variant minus control, in the metric's direction."""
+
+    metric: str
+    margin: float
+    status: GuardrailState
+    e_value: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claims:
+    """What is shown about one variant against the control; on the goal unless said otherwise."""
+
+    better: bool
+    worse: bool
+    equivalent: bool
+    missing_differs: bool
+    guardrails: tuple[Guardrail, ...]
+
+    @property
+    def harmed(self) -> tuple[str, ...]:
+        """Guardrails that it makes worse by more than their margin."""
+        return tuple(item.metric for item in self.guardrails if item.status == "harmed")
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it gets no more calls."""
+        return self.worse or bool(self.harmed)
+
+
+def claims_of(known: Known) -> dict[str, Claims]:
+    """What is shown, by variant; the control has no entry. What was shown once stays shown."""
+    if not known.contrasts:
+        return {}
+    limits = thresholds(alpha=known.experiment.alpha, contrasts=known.contrasts)
+    estimates = {
+        metric.name: estimate(metric, known)
+        for metric in known.experiment.metrics
+        if metric.role == "guardrail" or metric.name == known.experiment.goal
+    }
+    return {
+        variant.key: _claims(index, variant, known, limits, estimates)
+        for index, variant in enumerate(known.experiment.variants)
+        if not variant.is_control
+    }
+
+
+def running_mask(known: Known, claims: dict[str, Claims]) -> np.ndarray:
+    """Variants that get calls: live, and neither proven worse nor harmful; shape (variant,)."""
+    variants = known.experiment.variants
+    out = {key for key, claim in claims.items() if claim.is_out}
+    return np.array([variant.live and variant.key not in out for variant in variants])
+
+
+def estimate(metric: Metric, known: Known) -> AipwEstimate:
+    """Differences from the control, in the metric's own unit and direction."""
+    variants = known.experiment.variants
+    probability = probabilities(variants, known.allocations)
+    counted = statistics_by_allocation(metric, variants, known.allocations, known.rows)
+    return aipw_estimate(
+        # Units that had no chance have no weight; the sample ratio says that they are there.
+        where_served(counted, probability > 0.0),
+        probability,
+        control=known.control,
+        in_unit_interval=metric.kind != "amount",
+    )
+
+
+def sequence_of(found: AipwEstimate, known: Known, *, alpha: float) -> Interval:
+    """The confidence sequence that is narrowest at the planned number of calls."""
+    planned = planned_calls(known.experiment) or USUAL_CALLS
+    return found.sequence(planned=float(planned), confidence_level=1.0 - alpha)
+
+
+def smaller_n(metric: Metric, known: Known, index: int) -> int:
+    """Outcomes of the smaller one of a variant and the control."""
+    statistics = statistics_by_allocation(metric, known.experiment.variants, known.allocations, known.rows)
+    return int(only(statistics, np.array([index, known.control])).n.sum(axis=0).min())
+
+
+def log_e_max(evidence: Evidence | None, variant: str, claim: Claim) -> float:
+    """Logarithm of the largest e-value of a claim so far; 0 where nothing was read."""
+    process = evidence.process(variant, claim) if evidence else None
+    return process.log_e_max if process else 0.0
+
+
+def _claims(
+    index: int, variant: Variant, known: Known, limits: Thresholds, estimates: dict[str, AipwEstimate]
+) -> Claims:
+    goal = known.experiment.goal_metric
+    evidence = known.evidence.get(goal.name)
+
+    def shown(claim: Claim, limit: float) -> bool:
+        return log_e_max(evidence, variant.key, claim) >= limit
+
+    if goal.kind == "amount":
+        alpha = known.experiment.alpha / known.contrasts
+        one = _one(goal, known, estimates[goal.name], index, alpha=alpha)
+        better, worse = one.is_readable and one.lower > 0.0, one.is_readable and one.upper < 0.0
+        equivalent = False
+    else:
+        better, worse = shown("better", limits.direction), shown("worse", limits.direction)
+        equivalent = shown("not_above", limits.equivalence) and shown("not_below", limits.equivalence)
+    return Claims(
+        # Under a drifting difference both may be shown one after the other: then neither speaks.
+        better=better and not worse,
+        worse=worse and not better,
+        equivalent=equivalent,
+        missing_differs=shown("missing", limits.missing),
+        guardrails=tuple(
+            _guardrail(metric, index, variant, known, limits, estimates[metric.name])
+            for metric in known.experiment.metrics
+            if metric.role == "guardrail"
+        ),
+    )
+
+
+def _guardrail(
+    metric: Metric, index: int, variant: Variant, known: Known, limits: Thresholds, found: AipwEstimate
+) -> Guardrail:
+    margin = metric.margin or 0.0
+    log_e = None
+    if metric.kind != "amount" and margin < 1.0:
+        log_e = log_e_max(known.evidence.get(metric.name), variant.key, "harmed")
+    return Guardrail(
+        metric=metric.name,
+        margin=margin,
+        status=guardrail_status(
+            margin=margin,
+            sequence=_one(metric, known, found, index, alpha=2.0 * HARM_ALPHA / known.contrasts),
+            log_e_max=log_e,
+            harm_threshold=limits.harm,
+        ),
+        e_value=None if log_e is None else math.exp(min(log_e, 700.0)),
+    )
+
+
+def _one(metric: Metric, known: Known, found: AipwEstimate, index: int, *, alpha: float) -> SequenceOfOne:
+    """The confidence sequence of one contrast, higher is better."""
+    both = sequence_of(found, known, alpha=alpha)
+    lower, upper = float(both.lower[index]), float(both.upper[index])
+    if metric.direction == "decrease":
+        lower, upper = -upper, -lower
+    return SequenceOfOne(lower=lower, upper=upper, smaller_n=smaller_n(metric, known, index))

@@ -1,0 +1,390 @@
+"""The always-valid tests over stored calls: what they read, when, and what the report does with it."""
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from domain.evidence import Evidence
+from domain.experiments import NewPolicy
+from domain.metrics import NewMetric
+from engine.adaptive import aipw_estimate
+from engine.sequential import EProcess
+from engine.statistics import BinaryCounts
+from service.evidence import gather_evidence
+from storage.audit import list_audit
+from storage.database import Database
+from storage.evidence import find_evidence
+from storage.schema import counts
+from tests.service.world import (
+    DAY,
+    MINUTE,
+    NOW,
+    add,
+    call,
+    history,
+    move,
+    outcome,
+    play,
+    read_experiment,
+    read_report,
+    retire,
+    start,
+    stop,
+    tell,
+)
+
+LATER = NOW + 10 * MINUTE
+RATES = {"a": 0.6, "b": 0.75, "c": 0.4}
+
+
+def luck(rates: dict[str, float], seed: int = 1) -> Any:
+    rng = np.random.default_rng(seed)
+    return lambda key, index: {"resolved": bool(rng.random() < rates[key])}
+
+
+async def evidence_of(database: Database, metric: str = "resolved") -> Evidence:
+    experiment = await read_experiment(database)
+    async with database.reading() as connection:
+        return (await find_evidence(connection, experiment.id))[metric]
+
+
+async def test_the_tests_read_what_the_engine_would_of_the_same_calls(database: Database):
+    """In three passes with calls in between: the same wealth to the last bit as in one."""
+    experiment = await start(database)
+    rng = np.random.default_rng(7)
+    seen: list[tuple[str, bool]] = []
+
+    def told(key: str, index: int) -> dict[str, Any]:
+        seen.append((key, bool(rng.random() < RATES[key])))
+        return {"resolved": seen[-1][1]}
+
+    for step in range(3):
+        at = NOW + step * 10 * MINUTE
+        await play(database, experiment, 120, told, prefix=f"step{step}", now=at)
+        await move(database, experiment, now=at + MINUTE)
+    expected = EProcess.start(direction="better", effects=[0.025, 0.05, 0.1]).update(
+        [float(good) for _, good in seen], [key == "b" for key, _ in seen], 0.5
+    )
+    found = await evidence_of(database)
+    process = found.process("b", "better")
+    assert process is not None
+    assert (found.units, found.missing) == (360, 0)
+    assert process.log_wealth == pytest.approx(expected.log_wealth.tolist(), abs=1e-12)
+    assert process.log_e_max == pytest.approx(float(expected.log_e_max), abs=1e-12)
+    (test,) = [
+        item.always_valid for item in (await read_report(database)).comparisons if item.metric == "resolved"
+    ]
+    both = [found.process("b", claim) for claim in ("better", "worse")]
+    wealth = [np.exp(item.log_wealth).mean() for item in both if item]
+    assert test.e_value == pytest.approx(np.mean(wealth), rel=1e-12)
+    assert test.n == 360
+
+
+async def test_a_pass_without_new_calls_changes_nothing(database: Database):
+    experiment = await start(database)
+    await play(database, experiment, 40, luck(RATES))
+    await move(database, experiment, now=LATER)
+    before = await evidence_of(database)
+    await move(database, experiment, now=LATER + MINUTE)
+    assert await evidence_of(database) == before
+
+
+async def test_calls_within_the_maturity_window_are_not_read(database: Database):
+    experiment = await start(database, maturity_s=600.0)
+    await play(database, experiment, 60, luck(RATES), every_s=10.0)
+    await move(database, experiment, now=NOW + 5 * MINUTE)
+    assert (await evidence_of(database)).units == 30 + 0  # those assigned 10 minutes before
+    await move(database, experiment, now=LATER)
+    assert (await evidence_of(database)).units == 60
+
+
+async def test_after_the_window_a_call_without_outcome_is_missing_and_its_late_outcome_is_not_read(
+    database: Database,
+):
+    experiment = await start(database, maturity_s=60.0)
+    await play(database, experiment, 30, lambda key, index: {} if index == 3 else {"resolved": True})
+    await move(database, experiment, now=LATER)
+    before = await evidence_of(database)
+    assert (before.units, before.missing) == (30, 1)
+    await tell(database, outcome("call-3", resolved=False), now=LATER)
+    await move(database, experiment, now=LATER + MINUTE)
+    assert await evidence_of(database) == before
+    report = await read_report(database, now=LATER + MINUTE)
+    assert sum(item.metrics["resolved"].n for item in report.variants) == 30  # the counts have it
+
+
+async def test_without_a_window_calls_wait_for_the_outcome_of_the_one_before_them_up_to_an_hour(
+    database: Database,
+):
+    """Whoever takes long calls under one variant must not change the order of the test."""
+    experiment = await start(database)
+    await play(database, experiment, 30, lambda key, index: {} if index == 10 else {"resolved": True})
+    await move(database, experiment, now=LATER)
+    assert (await evidence_of(database)).units == 10
+    await move(database, experiment, now=NOW + 61 * MINUTE)
+    assert (await evidence_of(database)).units == 30
+    assert (await evidence_of(database)).missing == 1
+
+
+async def test_a_stop_reads_everything_that_is_there(database: Database):
+    experiment = await start(database)
+    await play(database, experiment, 30, lambda key, index: {} if index == 10 else {"resolved": True})
+    await stop(database, now=NOW)
+    assert (await evidence_of(database)).units == 30
+    assert (await read_report(database)).evidence.units == 30
+    assert experiment.status == "running"
+
+
+async def test_a_better_variant_is_switched_to_and_equal_ones_are_not(database: Database):
+    experiment = await start(database, minimum_detectable_effect=0.1)
+    await play(database, experiment, 1_500, luck({"a": 0.6, "b": 0.75}))
+    await move(database, experiment, now=LATER)
+    advice = (await read_report(database, now=LATER)).recommendation
+    assert (advice.action, advice.variant) == ("switch", "b")
+    assert "e-value" in advice.because[0]
+    await stop(database, now=LATER)
+
+    experiment = await start(database, key="equal")
+    await play(database, experiment, 1_500, luck({"a": 0.6, "b": 0.6}, seed=3), prefix="equal", now=LATER)
+    await move(database, experiment, now=LATER + MINUTE)
+    advice = (await read_report(database, "equal", now=LATER)).recommendation
+    assert advice.action == "keep_collecting"
+    assert any("more calls" in gap for gap in advice.still_needed)
+
+
+async def test_no_switch_before_the_minimum_duration_is_over(database: Database):
+    experiment = await start(database, minimum_detectable_effect=0.1, min_days=7.0)
+    await play(database, experiment, 1_000, luck({"a": 0.5, "b": 0.8}))
+    await move(database, experiment, now=LATER)
+    advice = (await read_report(database, now=LATER)).recommendation
+    assert advice.action == "keep_collecting"
+    assert advice.still_needed == ("7.0 more days",)
+    advice = (await read_report(database, now=NOW + 7 * DAY)).recommendation
+    assert (advice.action, advice.variant) == ("switch", "b")
+
+
+@pytest.mark.parametrize("policy", ["fixed", "thompson"])
+async def test_a_variant_that_is_proven_worse_gets_no_more_calls(database: Database, policy):
+    experiment = await start(
+        database,
+        arms="abc",
+        policy=NewPolicy(name=policy, every_s=0.0, burn_in=10_000),
+        minimum_detectable_effect=0.1,
+    )
+    await play(database, experiment, 1_500, luck({"a": 0.7, "b": 0.7, "c": 0.4}))
+    moved = await move(database, experiment, now=LATER)
+    assert (moved.outcome, moved.split) == ("paused", {"a": 5_001, "b": 4_999, "c": 0})
+    again = await move(database, experiment, now=LATER + MINUTE)
+    assert (again.outcome, again.split) == ("fixed" if policy == "fixed" else "burning_in", moved.split)
+    report = await read_report(database, now=LATER + MINUTE)
+    c = next(item for item in report.variants if item.key == "c")
+    assert (c.paused, c.live, c.share, c.probability_best) == (True, True, 0.0, None)
+    assert (report.recommendation.action, report.recommendation.variant) == ("pause_variant", "c")
+    async with database.reading() as connection:
+        entries = await list_audit(connection, limit=100, offset=0)
+    assert [entry.after for entry in entries if entry.action == "pause_variant"] == [
+        {"variant": "c", "share_bp": 0}
+    ]
+    grown = await add(database, "d", now=LATER + 2 * MINUTE)
+    assert (await history(database, grown))[-1].split["c"] == 0
+    await retire(database, "c", now=LATER + 3 * MINUTE)
+    report = await read_report(database, now=LATER + 3 * MINUTE)
+    assert report.recommendation.action == "keep_collecting"
+
+
+async def test_a_worse_variant_alone_leaves_the_control(database: Database):
+    experiment = await start(database, minimum_detectable_effect=0.1)
+    await play(database, experiment, 1_000, luck({"a": 0.7, "b": 0.4}))
+    moved = await move(database, experiment, now=LATER)
+    assert (moved.outcome, moved.split) == ("paused", {"a": 10_000, "b": 0})
+    advice = (await read_report(database, now=LATER)).recommendation
+    assert (advice.action, advice.variant) == ("keep_control", "a")
+
+
+async def test_a_harmful_variant_is_paused_although_its_goal_is_better(database: Database):
+    metrics = [
+        NewMetric(name="resolved", kind="binary", role="goal"),
+        NewMetric(name="upset", kind="binary", direction="decrease", role="guardrail", margin=0.05),
+    ]
+    experiment = await start(database, metrics=metrics, minimum_detectable_effect=0.1)
+    rng = np.random.default_rng(5)
+
+    def told(key: str, index: int) -> dict[str, Any]:
+        good, upset = {"a": (0.5, 0.1), "b": (0.8, 0.4)}[key]
+        return {"resolved": bool(rng.random() < good), "upset": bool(rng.random() < upset)}
+
+    await play(database, experiment, 1_000, told)
+    assert (await move(database, experiment, now=LATER)).outcome == "paused"
+    report = await read_report(database, now=LATER)
+    (guardrail,) = report.guardrails
+    assert (guardrail.metric, guardrail.variant, guardrail.status) == ("upset", "b", "harmed")
+    assert guardrail.e_value > 100
+    assert report.recommendation.action == "keep_control"
+    assert "upset" in report.recommendation.because[0]
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(400.0, "harmed"), (205.0, "safe")])
+async def test_a_guardrail_without_bounds_is_judged_by_its_confidence_sequence(
+    database: Database, seconds, status
+):
+    metrics = [
+        NewMetric(name="resolved", kind="binary", role="goal"),
+        NewMetric(
+            name="duration_s", kind="amount", direction="decrease", unit="s", role="guardrail", margin=60.0
+        ),
+    ]
+    experiment = await start(database, metrics=metrics)
+    rng = np.random.default_rng(5)
+    mean = {"a": 200.0, "b": seconds}
+    await play(
+        database,
+        experiment,
+        900,
+        lambda key, index: {"resolved": True, "duration_s": float(rng.gamma(4.0, mean[key] / 4.0))},
+    )
+    await move(database, experiment, now=LATER)
+    (guardrail,) = (await read_report(database, now=LATER)).guardrails
+    assert (guardrail.status, guardrail.e_value) == (status, None)
+
+
+async def test_variants_that_differ_by_less_than_the_region_are_equivalent(database: Database):
+    experiment = await start(database, minimum_detectable_effect=0.15)
+    await play(database, experiment, 2_000, luck({"a": 0.7, "b": 0.7}, seed=4))
+    await move(database, experiment, now=LATER)
+    advice = (await read_report(database, now=LATER)).recommendation
+    assert advice.action == "equivalent"
+    assert "differs by less than 0.15" in advice.because[0]
+
+
+async def test_outcomes_that_are_missing_for_one_variant_stop_every_claim(database: Database):
+    """b loses a third of its failures: the rest looks better and is not."""
+    experiment = await start(database, minimum_detectable_effect=0.1, maturity_s=60.0)
+    rng = np.random.default_rng(8)
+
+    def told(key: str, index: int) -> dict[str, Any]:
+        good = bool(rng.random() < 0.5)
+        return {} if key == "b" and not good and rng.random() < 0.4 else {"resolved": good}
+
+    await play(database, experiment, 1_500, told)
+    await move(database, experiment, now=LATER)
+    report = await read_report(database, now=LATER)
+    b = next(item for item in report.variants if item.key == "b")
+    assert (b.missing_differs, b.missing > 0.15) == (True, True)
+    assert report.recommendation.action == "investigate"
+
+
+async def test_a_sample_ratio_mismatch_stops_every_claim(database: Database):
+    experiment = await start(database, minimum_detectable_effect=0.1)
+    await play(database, experiment, 1_500, luck({"a": 0.5, "b": 0.8}))
+    await move(database, experiment, now=LATER)
+    assert (await read_report(database, now=LATER)).recommendation.action == "switch"
+    async with database.writing() as connection:  # as if calls of a were lost on the way
+        lost = sa.update(counts).where(
+            counts.c.metric == "assigned", counts.c.variant_id == experiment.control.id
+        )
+        await connection.execute(lost.values(n=counts.c.n - 250))
+    report = await read_report(database, now=LATER)
+    assert report.sample_ratio.mismatch
+    assert report.recommendation.action == "investigate"
+
+
+async def test_the_estimate_is_the_engines_from_the_counts_per_allocation(database: Database):
+    experiment = await start(database, policy=NewPolicy(name="thompson", every_s=0.0, burn_in=0))
+    ids = [variant.id for variant in experiment.variants]
+    n, good, splits = [], [], []
+    for step in range(4):
+        at = NOW + step * 20 * MINUTE
+        split = (await history(database, experiment))[-1].split
+        given = await play(database, experiment, 100, luck(RATES, seed=step), prefix=f"s{step}", now=at)
+        assert len(given) == 100
+        splits.append([split["a"] / 1e4, split["b"] / 1e4])
+        await move(database, experiment, now=at + 10 * MINUTE)
+    async with database.reading() as connection:
+        query = sa.select(counts).where(counts.c.metric == "resolved").order_by(counts.c.allocation_id)
+        rows = (await connection.execute(query)).all()
+    for allocation in sorted({row.allocation_id for row in rows}):
+        mine = {row.variant_id: row for row in rows if row.allocation_id == allocation}
+        n.append([mine[key].n if key in mine else 0 for key in ids])
+        good.append([int(mine[key].total) if key in mine else 0 for key in ids])
+    expected = aipw_estimate(BinaryCounts(n=n, successes=good), splits[: len(n)], control=0)
+    found = next(
+        item.adaptive for item in (await read_report(database)).comparisons if item.metric == "resolved"
+    )
+    assert found.estimate == pytest.approx(expected.estimate[1], abs=1e-12)
+    assert found.standard_error == pytest.approx(expected.standard_error[1], abs=1e-12)
+
+
+async def test_segments_that_explain_the_outcome_narrow_the_adjusted_estimate(database: Database):
+    experiment = await start(database)
+    rng = np.random.default_rng(2)
+    await play(
+        database,
+        experiment,
+        600,
+        lambda key, index: {"resolved": bool(rng.random() < (0.9 if index % 2 else 0.1))},
+        segment_of=lambda index: "refund" if index % 2 else "complaint",
+    )
+    (found,) = [
+        item.adaptive for item in (await read_report(database)).comparisons if item.metric == "resolved"
+    ]
+    adjusted = found.segment_adjusted
+    assert adjusted is not None
+    assert adjusted.standard_error < 0.7 * found.standard_error
+    assert adjusted.variance_explained == pytest.approx(0.64, abs=0.06)  # (.9 - .1)^2 / 4 / .25
+
+
+async def test_a_variant_that_comes_later_starts_around_its_parent(database: Database):
+    """kappa = 10 around the control's rate, and no count of it."""
+    experiment = await start(database, policy=NewPolicy(name="thompson", every_s=0.0, burn_in=0))
+    await play(database, experiment, 300, luck({"a": 0.8, "b": 0.8}))
+    await add(database, "c", now=LATER)
+    report = await read_report(database, now=LATER)
+    a, _, c = report.variants
+    assert a.prior == (1.0, 1.0)
+    assert sum(c.prior) == pytest.approx(10.0)
+    assert c.prior[0] / 10.0 == pytest.approx(a.metrics["resolved"].posterior.mean, abs=1e-12)
+    assert c.metrics["resolved"].n == 0
+    moved = await move(database, experiment, now=LATER + MINUTE)
+    assert moved.split["c"] >= 500
+
+
+async def test_a_half_life_lets_the_split_forget(database: Database):
+    """b was worse for 400 calls and is better now; with a half-life of 100 calls it leads, without a does."""
+    splits = {}
+    for half_life in (None, 100.0):
+        key = f"half-life-{half_life}"
+        policy = NewPolicy(name="thompson", every_s=0.0, burn_in=0, half_life_calls=half_life)
+        experiment = await start(database, key=key, policy=policy)
+        for step, rates in enumerate([{"a": 0.6, "b": 0.45}, {"a": 0.6, "b": 0.75}]):
+            at = NOW + step * 20 * MINUTE
+            prefix = f"{key}-{step}"
+            await play(database, experiment, 200, luck(rates, seed=step), prefix=prefix, now=at)
+            await move(database, experiment, now=at + 10 * MINUTE)
+        splits[half_life] = (await history(database, experiment))[-1].split["b"]
+        await stop(database, key=key, now=NOW + 60 * MINUTE)
+    assert splits[100.0] > splits[None]
+
+
+async def test_a_call_that_is_not_randomised_by_a_share_moves_no_test(database: Database):
+    """A share of 0 for a variant leaves nothing to bet on."""
+    experiment = await start(database, shares=[1.0, 0.0])
+    await play(database, experiment, 50, luck(RATES))
+    await move(database, experiment, now=LATER)
+    process = (await evidence_of(database)).process("b", "better")
+    assert process is not None
+    assert (process.n, process.log_e_max) == ((0.0, 0.0), 0.0)
+
+
+async def test_a_fresh_call_is_left_to_the_next_pass(database: Database):
+    """A transaction that began before the pass may still commit an earlier call."""
+    experiment = await start(database)
+    await call(database, "fresh", now=NOW)
+    await tell(database, outcome("fresh", resolved=True))
+    async with database.writing() as connection:
+        found = await gather_evidence(connection, experiment, now=NOW + dt.timedelta(seconds=1))
+        assert found["resolved"].units == 0
+        found = await gather_evidence(connection, experiment, now=NOW + dt.timedelta(seconds=3))
+        assert found["resolved"].units == 1
