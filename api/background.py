@@ -10,7 +10,7 @@ from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
 from api.settings import Settings
-from service.reallocate import reallocate, running_ids
+from service.reallocate import reallocate_fully, running_ids
 from storage.away import is_storage_away
 from storage.database import Database
 
@@ -79,12 +79,11 @@ async def reallocate_all(database: Database, clock: Clock) -> bool:
     moved = False
     for experiment_id in ids:
         try:
-            async with database.writing() as connection:
-                result = await reallocate(connection, experiment_id, now=clock())
+            result = await reallocate_fully(database, experiment_id, clock)
         except Exception as error:  # one experiment must not stop the others
             _survive("reallocation_failed", error)
             continue
-        if result.outcome in ("moved", "looked"):
+        if result.outcome in ("moved", "paused"):
             moved = True
             log("reallocated", experiment=result.experiment, outcome=result.outcome, split=result.split)
     return moved

@@ -28,7 +28,7 @@ from service.report import report
 from service.start_experiment import start_experiment
 from service.verify import verify
 from storage.allocations import append_allocation
-from storage.counts import counts_by_variant
+from storage.counts import counts_by
 from storage.database import Database
 from storage.types import UtcDateTime
 
@@ -140,7 +140,7 @@ async def measure(databases: dict[int, Database]) -> dict[int, tuple[float, floa
     for turn in range(ROUNDS + WARM_UP):
         for name, database in databases.items():
             async with database.reading() as connection:
-                sums = await timed(lambda connection=connection: counts_by_variant(connection, 1))
+                sums = await timed(lambda connection=connection: counts_by(connection, 1, ("variant_id",)))
                 whole = await timed(lambda connection=connection: report(connection, "bench", now=NOW))
             if turn >= WARM_UP:
                 times[name].append((whole, sums))

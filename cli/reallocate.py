@@ -4,15 +4,14 @@ import click
 
 from api.clock import utc_now
 from cli.running import run_with_database
-from service.reallocate import Reallocated, running_ids
-from service.reallocate import reallocate as pass_over
+from service.reallocate import Reallocated, reallocate_fully, running_ids
 from storage.database import Database
 
 
 @click.command()
 @click.option("--force", is_flag=True, help="Do not wait for the policy's interval.")
 def reallocate(force: bool) -> None:
-    """One pass over the running experiments: move splits, take planned looks that are due.
+    """One pass over the running experiments: the tests read on, harmful variants are paused, splits move.
 
     Made for cron, systemd timers or Kubernetes CronJobs: any number may run at once, exit code 0 when
     there is nothing to do. A running server does the same on its own timer.
@@ -23,11 +22,7 @@ def reallocate(force: bool) -> None:
     async def work(database: Database) -> list[Reallocated]:
         async with database.reading() as connection:
             ids = await running_ids(connection)
-        done = []
-        for experiment_id in ids:
-            async with database.writing() as connection:
-                done.append(await pass_over(connection, experiment_id, now=utc_now(), force=force))
-        return done
+        return [await reallocate_fully(database, item, utc_now, force=force) for item in ids]
 
     for item in run_with_database(work):
         split = ", ".join(f"{key} {bp / 100:.1f} %" for key, bp in item.split.items())

@@ -4,9 +4,14 @@ The data flow, one module a step:
 
 1. `assignment`: salt and unit become a bucket, bucket and split become an arm.
 2. `statistics`: outcomes become counts and moments that add.
-3. `proportions`, `means`, `multiplicity`: evidence, tests against the control; `power` plans them.
-4. `beta_binomial`, `normal`: belief, posteriors of each arm.
-5. `thompson`: posteriors become the split we wish for; `allocation` makes it one that can be served.
+3. `sequential`: evidence at any look, under any split; `proportions`, `means`, `multiplicity`: at one look;
+   `power` plans both.
+4. `adaptive`, `strata`, `off_policy`: estimates that stay right after a bandit.
+5. `beta_binomial`, `normal`, `periods`, `prior`: belief, posteriors of each arm.
+6. `thompson`: posteriors become the split we wish for; `allocation` makes it one that can be served.
+7. `sample_ratio`, `guardrails`, `decision`: may the data be trusted, does a variant harm, what to do.
+
+`simulation` plays whole experiments, to see how often all this is wrong.
 
 An *arm* is a position in an array. Higher is better: `flipped()` turns a metric where lower is better.
 The names below load on first use; `engine.power` is the module, its function is `engine.power.power`.
@@ -16,37 +21,63 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engine.adaptive import AipwEstimate, aipw_estimate
     from engine.allocation import largest_remainder, served_split
     from engine.assignment import arm_of, bucket
     from engine.beta_binomial import BetaPosterior
+    from engine.decision import recommend
+    from engine.guardrails import guardrail_status
     from engine.means import WelchTest, welch_test
     from engine.multiplicity import benjamini_hochberg, holm
     from engine.normal import NormalPosterior
+    from engine.off_policy import PolicyValue, doubly_robust, effective_sample_size, ips, snips
     from engine.power import SampleSize, days_needed, minimum_detectable_effect, sample_size, sample_size_mean
+    from engine.prior import ArmPrior, empirical_bayes, new_arm_prior
     from engine.proportions import ZTest, newcombe_interval, wilson_interval, z_test
+    from engine.sample_ratio import SampleRatioTest, sample_ratio_test
+    from engine.sequential import EProcess, confidence_sequence
     from engine.statistics import BinaryCounts, Interval, Moments
+    from engine.strata import StratifiedEstimate, stratified_estimate
     from engine.thompson import thompson_split, top_two_split
 
 __all__ = [
+    "AipwEstimate",
+    "ArmPrior",
     "BetaPosterior",
     "BinaryCounts",
+    "EProcess",
     "Interval",
     "Moments",
     "NormalPosterior",
+    "PolicyValue",
+    "SampleRatioTest",
     "SampleSize",
+    "StratifiedEstimate",
     "WelchTest",
     "ZTest",
+    "aipw_estimate",
     "arm_of",
     "benjamini_hochberg",
     "bucket",
+    "confidence_sequence",
     "days_needed",
+    "doubly_robust",
+    "effective_sample_size",
+    "empirical_bayes",
+    "guardrail_status",
     "holm",
+    "ips",
     "largest_remainder",
     "minimum_detectable_effect",
+    "new_arm_prior",
     "newcombe_interval",
+    "recommend",
+    "sample_ratio_test",
     "sample_size",
     "sample_size_mean",
     "served_split",
+    "snips",
+    "stratified_estimate",
     "thompson_split",
     "top_two_split",
     "welch_test",
@@ -56,25 +87,43 @@ __all__ = [
 
 # A process that only assigns must not wait for numpy and scipy (0.5 to 1 s).
 _MODULE_OF = {
+    "AipwEstimate": "adaptive",
+    "ArmPrior": "prior",
     "BetaPosterior": "beta_binomial",
     "BinaryCounts": "statistics",
+    "EProcess": "sequential",
     "Interval": "statistics",
     "Moments": "statistics",
     "NormalPosterior": "normal",
+    "PolicyValue": "off_policy",
+    "SampleRatioTest": "sample_ratio",
     "SampleSize": "power",
+    "StratifiedEstimate": "strata",
     "WelchTest": "means",
     "ZTest": "proportions",
+    "aipw_estimate": "adaptive",
     "arm_of": "assignment",
     "benjamini_hochberg": "multiplicity",
     "bucket": "assignment",
+    "confidence_sequence": "sequential",
     "days_needed": "power",
+    "doubly_robust": "off_policy",
+    "effective_sample_size": "off_policy",
+    "empirical_bayes": "prior",
+    "guardrail_status": "guardrails",
     "holm": "multiplicity",
+    "ips": "off_policy",
     "largest_remainder": "allocation",
     "minimum_detectable_effect": "power",
+    "new_arm_prior": "prior",
     "newcombe_interval": "proportions",
+    "recommend": "decision",
+    "sample_ratio_test": "sample_ratio",
     "sample_size": "power",
     "sample_size_mean": "power",
     "served_split": "allocation",
+    "snips": "off_policy",
+    "stratified_estimate": "strata",
     "thompson_split": "thompson",
     "top_two_split": "thompson",
     "welch_test": "means",

@@ -16,7 +16,7 @@ from engine.proportions import wilson_interval
 from engine.statistics import BinaryCounts, Interval
 from service.belief import Posterior, best_among, posterior_of, turned
 from service.known import Known
-from service.statistics import Statistics, statistics_of
+from service.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ def analyse(metric: Metric, known: Known, running: np.ndarray) -> Analysis:
     ----------
     running : the variants that get calls, a mask; which one is best is asked among them.
     """
-    statistics = statistics_of(metric, known.experiment.variants, known.rows)
+    statistics = known.tally.whole(metric)
     level = 1.0 - known.experiment.alpha
     posterior = posterior_of(metric, known)
     better = turned(metric, posterior)

@@ -1,20 +1,17 @@
 """What is believed of a variant that came while the experiment ran, before its first call."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.experiments import Experiment, Variant
 from engine.prior import ArmPrior, new_arm_prior
 from engine.statistics import BinaryCounts
-from service.statistics import statistics_of
-from storage.counts import CountRow
+from service.statistics import Tally
 from storage.past_arms import parents_of, past_arms
 
 
 async def read_priors(
-    connection: AsyncConnection, experiment: Experiment, rows: Sequence[CountRow]
+    connection: AsyncConnection, experiment: Experiment, tally: Tally
 ) -> dict[str, ArmPrior]:
     """Priors of later variants by key: around their parent's rate, as strong as past arms were alike.
 
@@ -25,7 +22,7 @@ async def read_priors(
         return {}
     past = await past_arms(connection, experiment.prompt_id, experiment.goal, besides=experiment.id)
     parents = await parents_of(connection, [item.version_id for item in later if item.version_id])
-    counts = statistics_of(experiment.goal_metric, experiment.variants, rows)
+    counts = tally.whole(experiment.goal_metric)
     assert isinstance(counts, BinaryCounts)
     rates = (counts.successes + 1.0) / (counts.n + 2.0)
     return {

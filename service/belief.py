@@ -11,7 +11,7 @@ from engine.beta_binomial import BetaPosterior
 from engine.normal import NormalPosterior
 from engine.statistics import BinaryCounts, Moments
 from service.known import Known
-from service.statistics import Statistics, probabilities, statistics_by_allocation
+from service.statistics import Statistics
 
 Posterior = BetaPosterior | NormalPosterior
 UNIFORM = 1.0  # Beta(1, 1)
@@ -22,11 +22,8 @@ def posterior_of(metric: Metric, known: Known) -> Posterior:
 
     Under a split that moved it is stratified by period; otherwise it is the plain one.
     """
-    variants = known.experiment.variants
-    by_allocation = statistics_by_allocation(metric, variants, known.allocations, known.rows)
-    served = probabilities(variants, known.allocations) > 0.0
-    by_period = _by_period(by_allocation, known.periods)
-    present = _any_by_period(served, known.periods)
+    by_period = _by_period(known.tally.by_place(metric), known.periods)
+    present = _any_by_period(known.probability > 0.0, known.periods)
     if isinstance(by_period, BinaryCounts):
         return periods.beta_posterior(by_period, present, control=known.control, prior=_prior(metric, known))
     return periods.normal_posterior(by_period, present, control=known.control)
@@ -36,9 +33,7 @@ def steering_posterior(known: Known) -> Posterior:
     """The goal's posterior that moves the split: with the policy's half-life, old calls fade."""
     experiment = known.experiment
     half_life = experiment.policy.half_life_calls
-    by_allocation = statistics_by_allocation(
-        experiment.goal_metric, experiment.variants, known.allocations, known.rows
-    )
+    by_allocation = known.tally.by_place(experiment.goal_metric)
     if half_life is None or not isinstance(by_allocation, BinaryCounts):
         return posterior_of(experiment.goal_metric, known)
     good, bad = periods.discounted(by_allocation, half_life=half_life)

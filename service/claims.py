@@ -20,7 +20,7 @@ from engine.guardrails import (
 from engine.statistics import Interval
 from service.known import Known
 from service.planning import planned_calls
-from service.statistics import only, probabilities, statistics_by_allocation, where_served
+from service.statistics import where_served
 
 # A confidence sequence is tuned to some size; without a planned one, to this.
 USUAL_CALLS = 5_000
@@ -83,13 +83,10 @@ def running_mask(known: Known, claims: dict[str, Claims]) -> np.ndarray:
 
 def estimate(metric: Metric, known: Known) -> AipwEstimate:
     """Differences from the control, in the metric's own unit and direction."""
-    variants = known.experiment.variants
-    probability = probabilities(variants, known.allocations)
-    counted = statistics_by_allocation(metric, variants, known.allocations, known.rows)
     return aipw_estimate(
         # Units that had no chance have no weight; the sample ratio says that they are there.
-        where_served(counted, probability > 0.0),
-        probability,
+        where_served(known.tally.by_place(metric), known.probability > 0.0),
+        known.probability,
         control=known.control,
         in_unit_interval=metric.kind != "amount",
     )
@@ -103,8 +100,8 @@ def sequence_of(found: AipwEstimate, known: Known, *, alpha: float) -> Interval:
 
 def smaller_n(metric: Metric, known: Known, index: int) -> int:
     """Outcomes of the smaller one of a variant and the control."""
-    statistics = statistics_by_allocation(metric, known.experiment.variants, known.allocations, known.rows)
-    return int(only(statistics, np.array([index, known.control])).n.sum(axis=0).min())
+    n = known.tally.whole(metric).n
+    return int(min(n[index], n[known.control]))
 
 
 def log_e_max(evidence: Evidence | None, variant: str, claim: Claim) -> float:

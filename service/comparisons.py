@@ -32,7 +32,7 @@ from service.analysis import Analysis, number, pair
 from service.belief import Posterior
 from service.claims import estimate, log_e_max, sequence_of, smaller_n
 from service.known import Known
-from service.statistics import Statistics, statistics_by_cell
+from service.statistics import Statistics
 
 SEED_ALPHA = 0.05
 SEED_RULE_WARNING = (
@@ -144,10 +144,8 @@ def _strata(analysis: Analysis, known: Known) -> StratifiedEstimate | None:
     """Adjusted for the segment, where calls have more than one."""
     if len({row.segment for row in known.cells}) < 2:
         return None
-    statistics, period = statistics_by_cell(analysis.metric, known.experiment.variants, known.cells)
-    if not len(period):
-        return None
-    return stratified_estimate(statistics, control=known.control, period=period)
+    tally, period = known.strata
+    return stratified_estimate(tally.by_place(analysis.metric), control=known.control, period=period)
 
 
 def _test(test: object, index: int, adjusted: float) -> TestSummary:

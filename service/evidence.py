@@ -5,6 +5,7 @@ it is older than the maturity window: its outcome is there by then, or counts as
 unit settles with its outcome, and the units behind it wait, up to an hour.
 """
 
+import asyncio
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from storage.evidence import UnitOutcome, find_evidence, store_evidence, units_a
 PATIENCE = dt.timedelta(hours=1)  # for an outcome that has no maturity window
 # A transaction that began before the pass may commit a little later; its unit must not be read past.
 COMMITTING = dt.timedelta(seconds=2)
-UNITS_AT_ONCE = 20_000
+UNITS_AT_ONCE = 5_000
 
 
 async def gather_evidence(
@@ -32,25 +33,32 @@ async def gather_evidence(
     now: dt.datetime,
     ended: bool = False,
     anew: bool = False,
-) -> dict[str, Evidence]:
-    """The tests of every metric after all units that have settled. The caller holds the experiment's lock.
+) -> bool:
+    """Let the tests of every metric read on. The caller holds the experiment's lock.
 
     Parameters
     ----------
-    ended : nothing more will come: units without an outcome are not waited for.
+    ended : nothing more will come: everything is read, and units without an outcome are not waited for.
     anew : read every unit again, from the first; for imported calls, which come in any order of time.
+
+    Returns
+    -------
+    Whether settled units are left for another pass: a transaction reads at most 5 000, since on SQLite
+    calls wait for its end.
     """
     known = {} if anew else await find_evidence(connection, experiment.id)
-    found = {}
+    is_behind = False
     for metric in experiment.metrics:
         if metric.kind == "amount" and metric.name != experiment.goal:
             continue  # without an upper bound there is no bet that cannot be lost
         before = known.get(metric.name, Evidence(metric=metric.name))
-        after = await _read_on(connection, experiment, metric, before, now=now, ended=ended)
+        after, has_more = await _read_on(connection, experiment, metric, before, now=now, ended=ended)
+        while has_more and ended:
+            after, has_more = await _read_on(connection, experiment, metric, after, now=now, ended=ended)
         if after.units != before.units or anew:
             await store_evidence(connection, experiment.id, after, now=now)
-        found[metric.name] = after
-    return found
+        is_behind |= has_more
+    return is_behind
 
 
 async def _read_on(
@@ -61,19 +69,20 @@ async def _read_on(
     *,
     now: dt.datetime,
     ended: bool,
-) -> Evidence:
+) -> tuple[Evidence, bool]:
+    """The tests after the next units, and whether there are more."""
     until = now - dt.timedelta(seconds=experiment.maturity_s)
     patience = dt.timedelta(0) if experiment.maturity_s > 0 or ended else PATIENCE
     newest = until if ended else min(until, now - COMMITTING)
-    while True:
-        units = await units_after(connection, experiment.id, evidence, until=newest, limit=UNITS_AT_ONCE)
-        settled = _settled(units, until - patience)
-        if settled:
-            allocations = await allocations_by_id(connection, {unit.allocation_id for unit in settled})
-            splits = {allocation.id: allocation.split for allocation in allocations.values()}
-            evidence = read_units(experiment, metric, evidence, settled, splits)
-        if len(settled) < UNITS_AT_ONCE:
-            return evidence
+    units = await units_after(connection, experiment.id, evidence, until=newest, limit=UNITS_AT_ONCE)
+    settled = _settled(units, until - patience)
+    if not settled:
+        return evidence, False
+    allocations = await allocations_by_id(connection, {unit.allocation_id for unit in settled})
+    splits = {allocation.id: allocation.split for allocation in allocations.values()}
+    # In a thread: calls wait for the loop.
+    after = await asyncio.to_thread(read_units, experiment, metric, evidence, settled, splits)
+    return after, len(settled) == UNITS_AT_ONCE
 
 
 def _settled(units: Sequence[UnitOutcome], given_up: dt.datetime) -> Sequence[UnitOutcome]:

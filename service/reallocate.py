@@ -3,7 +3,9 @@
 Idempotent, and one at a time an experiment: whoever finds it held goes on to the next one.
 """
 
+import asyncio
 import datetime as dt
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -18,9 +20,9 @@ from service.evidence import gather_evidence
 from service.find import allocation_now, experiment_with_id
 from service.known import Known, read_known
 from service.split import goal_probability_best, split_for
-from service.statistics import statistics_of
 from storage.allocations import append_allocation
 from storage.audit import append_audit
+from storage.database import Database
 from storage.experiments import list_experiments
 from storage.locks import try_lock_experiment
 
@@ -29,11 +31,15 @@ ACTOR = "reallocate"
 
 
 class Reallocated(Record, frozen=True, kw_only=True):
-    """What the pass did to one experiment; `split` is the one that serves now."""
+    """What the pass did to one experiment; `split` is the one that serves now.
+
+    `is_behind` says that the tests have more calls to read: another pass goes on at once.
+    """
 
     experiment: str
     outcome: Outcome
     split: dict[str, int]
+    is_behind: bool = False
 
 
 async def running_ids(connection: AsyncConnection) -> list[int]:
@@ -55,9 +61,28 @@ async def reallocate(
     if not held or experiment.status != "running":
         current = await allocation_now(connection, experiment)
         return Reallocated(experiment=experiment.key, outcome="held", split=current.split)
-    await gather_evidence(connection, experiment, now=now)
+    is_behind = await gather_evidence(connection, experiment, now=now)
     known = await read_known(connection, experiment, now=now, with_segments=False)
-    wanted = running_mask(known, claims_of(known))
+    outcome, split = await _act(connection, known, now=now, force=force)
+    return Reallocated(experiment=experiment.key, outcome=outcome, split=split, is_behind=is_behind)
+
+
+async def reallocate_fully(
+    database: Database, experiment_id: int, clock: Callable[[], dt.datetime], *, force: bool = False
+) -> Reallocated:
+    """Passes over one experiment, each in its own transaction, until the tests have read what is there."""
+    while True:
+        async with database.writing() as connection:
+            done = await reallocate(connection, experiment_id, now=clock(), force=force)
+        if not done.is_behind:
+            return done
+
+
+async def _act(
+    connection: AsyncConnection, known: Known, *, now: dt.datetime, force: bool
+) -> tuple[Outcome, dict[str, int]]:
+    experiment = known.experiment
+    wanted = running_mask(known, await asyncio.to_thread(claims_of, known))
     dropped = [
         variant.key
         for variant, is_wanted in zip(experiment.variants, wanted, strict=True)
@@ -65,17 +90,16 @@ async def reallocate(
     ]
     if dropped:
         paused = await _pause(connection, known, wanted, dropped, now=now)
-        return Reallocated(experiment=experiment.key, outcome="paused", split=paused.split)
+        return "paused", paused.split
     outcome = _why_not(known, wanted, now=now, force=force)
     if outcome is not None:
-        return Reallocated(experiment=experiment.key, outcome=outcome, split=known.current.split)
-    moved = await _move(connection, known, wanted, now=now)
-    return Reallocated(experiment=experiment.key, outcome="moved", split=moved.split)
+        return outcome, known.current.split
+    return "moved", (await _move(connection, known, wanted, now=now)).split
 
 
 def _goal_n(known: Known, wanted: np.ndarray) -> dict[str, int]:
     experiment = known.experiment
-    n = statistics_of(experiment.goal_metric, experiment.variants, known.rows).n
+    n = known.tally.whole(experiment.goal_metric).n
     return {variant.key: int(n[index]) for index, variant in enumerate(experiment.variants) if wanted[index]}
 
 

@@ -27,7 +27,6 @@ from service.comparisons import compare_all
 from service.find import experiment_of
 from service.known import Known, read_known
 from service.planning import POWER, days_left, planned, planned_calls
-from service.statistics import assigned_by_allocation, assigned_units, probabilities, statistics_of
 
 
 async def report(connection: AsyncConnection, key: str, *, now: dt.datetime) -> Report:
@@ -47,10 +46,7 @@ def build_report(known: Known, *, now: dt.datetime) -> Report:
     running = running_mask(known, claims)
     analyses = {metric.name: analyse(metric, known, running) for metric in experiment.metrics}
     comparisons = tuple(compare_all(known, analyses))
-    ratio = sample_ratio_test(
-        assigned_by_allocation(experiment.variants, known.allocations, known.rows),
-        probabilities(experiment.variants, known.allocations),
-    )
+    ratio = sample_ratio_test(known.tally.units, known.probability)
     return Report(
         experiment=experiment.key,
         prompt=experiment.prompt,
@@ -77,7 +73,7 @@ def _variant(
 ) -> VariantReport:
     experiment = known.experiment
     goal = analyses[experiment.goal]
-    matured = int(assigned_units(experiment.variants, known.rows)[index])
+    matured = int(known.tally.units[:, index].sum())
     share_bp = known.current.split.get(variant.key, 0) if experiment.status == "running" else 0
     claim = claims.get(variant.key)
     return VariantReport(
@@ -85,7 +81,7 @@ def _variant(
         version_id=variant.version_id,
         live=variant.live,
         is_control=variant.is_control,
-        assigned=int(assigned_units(experiment.variants, known.told)[index]),
+        assigned=int(known.told.units[:, index].sum()),
         share=share_bp / BASIS_POINTS,
         missing=1.0 - int(goal.statistics.n[index]) / matured if matured else None,
         missing_differs=claim is not None and claim.missing_differs,
@@ -137,8 +133,7 @@ def _calls(known: Known, index: int) -> CallsSummary:
         metric = next((item for item in known.experiment.metrics if item.name == name), None)
         if metric is None:
             return None
-        found = statistics_of(metric, known.experiment.variants, known.told).as_moments()
-        return number(found.mean[index])
+        return number(known.told.whole(metric).as_moments().mean[index])
 
     return CallsSummary(
         resolved_share=mean_of("resolved"),

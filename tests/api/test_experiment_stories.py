@@ -10,11 +10,11 @@ from tests.running_server import RunningServer
 
 REPORT = {
     *("experiment", "prompt", "status", "as_of", "policy", "goal", "planned", "variants", "comparisons"),
-    *("sample_ratio", "guardrails", "calls", "recommendation"),
+    *("sample_ratio", "evidence", "guardrails", "calls", "recommendation"),
 }
 VARIANT = {
     *("key", "version_id", "live", "is_control", "assigned", "share", "missing", "metrics"),
-    *("probability_best", "expected_loss"),
+    *("probability_best", "expected_loss", "missing_differs", "paused", "prior"),
 }
 COMPARISON = {
     *("variant", "control", "metric", "role", "n", "z_test", "welch_test", "always_valid", "bayes"),

@@ -14,10 +14,11 @@ from engine.adaptive import aipw_estimate
 from engine.sequential import EProcess
 from engine.statistics import BinaryCounts
 from service.evidence import gather_evidence
+from service.reallocate import reallocate_fully
 from storage.audit import list_audit
 from storage.database import Database
 from storage.evidence import find_evidence
-from storage.schema import counts
+from storage.schema import counts, evidence
 from tests.service.world import (
     DAY,
     MINUTE,
@@ -384,7 +385,27 @@ async def test_a_fresh_call_is_left_to_the_next_pass(database: Database):
     await call(database, "fresh", now=NOW)
     await tell(database, outcome("fresh", resolved=True))
     async with database.writing() as connection:
-        found = await gather_evidence(connection, experiment, now=NOW + dt.timedelta(seconds=1))
-        assert found["resolved"].units == 0
-        found = await gather_evidence(connection, experiment, now=NOW + dt.timedelta(seconds=3))
-        assert found["resolved"].units == 1
+        await gather_evidence(connection, experiment, now=NOW + dt.timedelta(seconds=1))
+        assert await find_evidence(connection, experiment.id) == {}
+        await gather_evidence(connection, experiment, now=NOW + dt.timedelta(seconds=3))
+        assert (await find_evidence(connection, experiment.id))["resolved"].units == 1
+
+
+async def test_a_backlog_is_read_in_several_transactions(database: Database, monkeypatch):
+    """And in the end the wealth is that of one reading."""
+    experiment = await start(database)
+    await play(database, experiment, 100, luck(RATES))
+    async with database.writing() as connection:
+        assert not await gather_evidence(connection, experiment, now=LATER, ended=True)
+        whole = await find_evidence(connection, experiment.id)
+    monkeypatch.setattr("service.evidence.UNITS_AT_ONCE", 30)
+    async with database.writing() as connection:
+        await gather_evidence(connection, experiment, now=LATER, ended=True, anew=True)
+        assert (await find_evidence(connection, experiment.id))["resolved"].units == 100
+        await connection.execute(sa.delete(evidence))
+    done = await reallocate_fully(database, experiment.id, lambda: LATER)
+    assert (done.outcome, done.is_behind) == ("fixed", False)
+    found = await evidence_of(database)
+    assert found.units == 100
+    for one, other in zip(found.processes, whole["resolved"].processes, strict=True):
+        assert one.log_wealth == pytest.approx(other.log_wealth, abs=1e-12)

@@ -27,6 +27,7 @@ from service.record import Recorded, record
 from service.recording import keep_assignments
 from service.report import report
 from service.start_experiment import start_experiment
+from service.statistics import tally_by_allocation, tally_of_all
 from service.stop_experiment import stop_experiment
 from service.verify import Verified, verify
 from storage.allocations import current_allocation, list_allocations
@@ -258,7 +259,13 @@ def known_of(
 ) -> Known:
     """What would be read of an experiment that no database knows."""
     served = [allocations] if isinstance(allocations, Allocation) else allocations
-    return Known(experiment=experiment, allocations=served, rows=rows, told=rows, **more)
+    return Known(
+        experiment=experiment,
+        allocations=served,
+        tally=tally_by_allocation(experiment.variants, served, rows),
+        told=tally_of_all(experiment.variants, rows),
+        **more,
+    )
 
 
 def binary_rows(sides: Sequence[tuple[int, int]], *, metric: str = "resolved") -> list[CountRow]:
