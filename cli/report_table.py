@@ -56,10 +56,10 @@ def _comparisons(report: Report) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
-        title=f"Against the control: evidence holds at every look ({level}), belief steers the calls",
+        title=f"Against the control: e-value and interval hold at any look ({level}); P(better) is belief",
         title_justify="left",
     )
-    for name in ("metric", "variant", "difference", "e-value", "evidence", "P(better)"):
+    for name in ("metric", "variant", "difference", "e-value", "interval", "P(better)"):
         table.add_column(name, justify="left" if name in ("metric", "variant") else "right", no_wrap=True)
     for item in report.comparisons:
         table.add_row(item.metric, item.variant, *_comparison(item))

@@ -86,8 +86,9 @@ class SeedRule(Record, frozen=True, kw_only=True):
 class AlwaysValid(Record, frozen=True, kw_only=True):
     """The test that may be looked at as often as one likes, under any split that moves.
 
-    `e_value` is the two-sided evidence now, `p_value` 1 / the largest so far, adjusted for the number of
-    variants; both are null for an amount. `n` counts the units read. The interval is a confidence sequence
+    `e_value` is the two-sided evidence now, `p_value` 1 / the largest so far; both are null for an amount.
+    `p_value_adjusted` is for the number of variants on the goal, and for the false discovery rate over all
+    comparisons on the other metrics. `n` counts the units read. The interval is a confidence sequence
     of variant minus control, null while the normal approximation does not hold; `reason` says why.
     """
 

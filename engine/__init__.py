@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.decision import recommend
     from engine.guardrails import guardrail_status
     from engine.means import WelchTest, welch_test
-    from engine.multiplicity import benjamini_hochberg, holm
+    from engine.multiplicity import benjamini_hochberg, e_benjamini_hochberg, holm
     from engine.normal import NormalPosterior
     from engine.off_policy import PolicyValue, doubly_robust, effective_sample_size, ips, snips
     from engine.power import SampleSize, days_needed, minimum_detectable_effect, sample_size, sample_size_mean
@@ -62,6 +62,7 @@ __all__ = [
     "confidence_sequence",
     "days_needed",
     "doubly_robust",
+    "e_benjamini_hochberg",
     "effective_sample_size",
     "empirical_bayes",
     "guardrail_status",
@@ -108,6 +109,7 @@ _MODULE_OF = {
     "confidence_sequence": "sequential",
     "days_needed": "power",
     "doubly_robust": "off_policy",
+    "e_benjamini_hochberg": "multiplicity",
     "effective_sample_size": "off_policy",
     "empirical_bayes": "prior",
     "guardrail_status": "guardrails",

@@ -124,11 +124,12 @@ def recommend(
     if out and not running:
         return Recommendation("keep_control", control, tuple(_why_out(item, control) for item in out))
     if running and all(item.equivalent for item in running) and progress.days_left <= 0.0:
-        because = tuple(f"{item.name} is as good as {control}: {item.evidence}" for item in running)
-        return Recommendation("equivalent", control, because)
+        because = [f"{item.name} is as good as {control}: {item.evidence}" for item in running]
+        because += [_why_out(item, control) for item in out]
+        return Recommendation("equivalent", control, tuple(because))
     if progress.ended:
         return Recommendation(
-            "keep_control", control, _end_early(progress, running, control, threshold_of_caring)
+            "keep_control", control, _end_early(progress, running, out, control, threshold_of_caring)
         )
     return Recommendation(
         "keep_collecting",
@@ -161,7 +162,7 @@ def _switch(best: Contrast, control: str, threshold: float) -> Recommendation:
     because = (
         f"{best.name} is better than {control}{_by(best)}: {best.evidence}, valid however often one looks",
         f"expected loss of choosing it {_loss(best):.2g}, below the threshold of caring {threshold:g}",
-        "no guardrail is harmed, the sample ratio holds, the minimum duration is over",
+        "it harms no guardrail, the sample ratio holds, the minimum duration is over",
     )
     return Recommendation("switch", best.name, because)
 
@@ -200,7 +201,11 @@ def _pause(
 
 
 def _end_early(
-    progress: Progress, running: Sequence[Contrast], control: str, threshold: float
+    progress: Progress,
+    running: Sequence[Contrast],
+    out: Sequence[Contrast],
+    control: str,
+    threshold: float,
 ) -> tuple[str, ...]:
     because = [f"ended after {_whole(progress.calls)} calls"]
     for item in running:
@@ -211,8 +216,9 @@ def _end_early(
         else:
             evidence = f": {item.evidence}" if item.evidence else ""
             because.append(f"no difference shown between {item.name} and {control}{evidence}")
+    because += [_why_out(item, control) for item in out]
     if progress.days_left > 0.0:
-        because.append(f"it ended {_days(progress.days_left)} before the minimum duration was over")
+        because.append(f"it ended {_days(progress.days_left)} days before the minimum duration was over")
     return tuple(because)
 
 
@@ -231,7 +237,7 @@ def _still_needed(progress: Progress, winners: Sequence[Contrast], threshold: fl
     if not winners:
         needed.append(_calls_needed(progress))
     if progress.days_left > 0.0:
-        needed.append(f"{_days(progress.days_left)}")
+        needed.append(f"{_days(progress.days_left)} more days")
     return tuple(needed)
 
 
@@ -248,7 +254,7 @@ def _calls_needed(progress: Progress) -> str:
 
 
 def _days(days: float) -> str:
-    return f"{math.ceil(days * 10) / 10:.1f} more days"
+    return f"{math.ceil(days * 10) / 10:.1f}"
 
 
 def _whole(number: int) -> str:

@@ -75,6 +75,38 @@ def benjamini_hochberg(p_values: Numbers) -> Float64[np.ndarray, " comparison"]:
     return _in_input_order(adjusted, p, known, order)
 
 
+def e_benjamini_hochberg(e_values: Numbers) -> Float64[np.ndarray, " comparison"]:
+    """The same for e-values: reject what comes out at most alpha; valid under any dependence.
+
+    Parameters
+    ----------
+    e_values : Shape (comparison,), each at least 0, as they stand now (not the largest so far); nan means
+        "no test" and does not count.
+
+    Returns
+    -------
+    Adjusted p-values in the order of the input, at most 1; nan stays nan.
+
+    Raises
+    ------
+    ValueError
+        A negative entry.
+
+    References
+    ----------
+    Wang and Ramdas (2022), False discovery rate control with e-values, J. R. Statist. Soc. B 84, 822-852.
+
+    Examples
+    --------
+    >>> e_benjamini_hochberg([100.0, 25.0, np.nan, 1.0]).round(3)
+    array([0.03, 0.06,  nan, 1.  ])
+    """
+    e = np.array(e_values, dtype=np.float64)
+    refuse_where(e < 0, e, name="e_values", rule="must be at least 0 or nan; write nan for no test")
+    with np.errstate(divide="ignore"):
+        return benjamini_hochberg(np.minimum(1.0 / e, 1.0))
+
+
 def _sorted(p_values: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     p = np.array(p_values, dtype=np.float64)
     refuse_where(

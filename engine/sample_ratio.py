@@ -16,6 +16,7 @@ from engine.checks import Numbers, finite_numbers, refuse_where, whole_numbers
 # missing within some hundred, the second a percent within a million. Half of the wealth bets on each.
 CONCENTRATIONS = (100.0, 10_000.0)
 LARGEST_LOG = 690.0
+ROUNDING = 1e-12
 ALARM = 1_000.0  # a false alarm stops an experiment that is sound, so at most one in a thousand may
 
 
@@ -28,7 +29,8 @@ class SampleRatioTest:
     e_value : Evidence against the split now, inf beyond 1e300; log_e is its natural logarithm, inf where an
         arm without a share has units.
     p_value : 1 / the largest e-value after any allocation so far: valid at every look.
-    fixed_p_value : Chi-square with exact variance, for one look only; nan where nothing was randomised.
+    fixed_p_value : Chi-square with exact variance, for one look only; nan where nothing was randomised, 0
+        where an arm without a share has units.
     mismatch : Whether the e-value has ever passed 1 000.
     expected : Units that the splits promised per arm, shape (arm,).
     """
@@ -99,7 +101,7 @@ def _checked(assigned: Numbers, probability: Numbers) -> tuple[np.ndarray, np.nd
     sums = pi.sum(axis=1)
     rule = "must sum to 1 within 1e-6; give each allocation's whole split"
     refuse_where((np.abs(sums - 1.0) > 1e-6) | (pi < 0.0).any(axis=1), sums, name="probability", rule=rule)
-    return n, pi
+    return n, pi / sums[:, None]
 
 
 def _log_e(n: np.ndarray, pi: np.ndarray, served: np.ndarray, concentration: float) -> np.ndarray:
@@ -119,11 +121,15 @@ def _log_e(n: np.ndarray, pi: np.ndarray, served: np.ndarray, concentration: flo
 
 def _chi_square(n: np.ndarray, pi: np.ndarray, expected: np.ndarray) -> float:
     """Squared distance in units of the variance that the splits themselves have."""
+    if (n[pi == 0.0] > 0.0).any():
+        return 0.0  # that variance knows no such direction and would leave these units out
     surprise = (n - expected).sum(axis=0)
     units = n.sum(axis=1)
     variance = np.diag((units[:, None] * pi).sum(axis=0)) - np.einsum("j,ja,jb->ab", units, pi, pi)
-    degrees = int(np.linalg.matrix_rank(variance))
-    if degrees == 0:
+    spread, direction = np.linalg.eigh(variance)
+    # Relative to the units, from which it was subtracted: by the largest spread, rounding passes for a degree.
+    real = spread > ROUNDING * units.sum()
+    if not real.any():
         return float("nan")
-    distance = float(surprise @ np.linalg.pinv(variance) @ surprise)
-    return float(chdtrc(degrees, max(distance, 0.0)))
+    distance = float(((surprise @ direction[:, real]) ** 2 / spread[real]).sum())
+    return float(chdtrc(int(real.sum()), distance))

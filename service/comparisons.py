@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
+from msgspec.structs import replace
 
 from domain.evidence import Evidence
 from domain.report import (
@@ -22,7 +23,7 @@ from engine import beta_binomial, normal
 from engine.adaptive import AipwEstimate
 from engine.beta_binomial import BetaPosterior
 from engine.means import WelchTest, welch_test
-from engine.multiplicity import holm
+from engine.multiplicity import e_benjamini_hochberg, holm
 from engine.normal import NormalPosterior
 from engine.proportions import ZTest, z_test
 from engine.sequential import ENOUGH_PER_ARM
@@ -42,8 +43,26 @@ SEED_RULE_WARNING = (
 LARGEST_LOG = 700.0  # e to this still is a number that JSON can hold
 
 
-def compare_all(known: Known, analyses: dict[str, Analysis]) -> Iterator[Comparison]:
-    """Comparisons by metric, then by variant; p-values are adjusted within a metric."""
+def compare_all(known: Known, analyses: dict[str, Analysis]) -> list[Comparison]:
+    """Comparisons by metric, then by variant; tests at one look are adjusted within a metric (Holm).
+
+    The always-valid p-value of the goal is adjusted for the number of variants. Those of all other metrics
+    are one family: of those below alpha after adjustment, at most a share alpha is false on average.
+    """
+    found = list(_compare(known, analyses))
+    of_others = [item for item in found if item.role != "goal"]
+    e_values = [item.always_valid.e_value for item in of_others]
+    adjusted = e_benjamini_hochberg([np.nan if value is None else value for value in e_values])
+    family = {id(item): number(p) for item, p in zip(of_others, adjusted, strict=True)}
+    return [
+        item
+        if item.role == "goal"
+        else replace(item, always_valid=replace(item.always_valid, p_value_adjusted=family[id(item)]))
+        for item in found
+    ]
+
+
+def _compare(known: Known, analyses: dict[str, Analysis]) -> Iterator[Comparison]:
     experiment, control = known.experiment, known.control
     others = [index for index in range(len(experiment.variants)) if index != control]
     for analysis in analyses.values():

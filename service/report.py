@@ -207,8 +207,12 @@ def _in_words(known: Known, test: AlwaysValid, claim: Claims) -> str:
 
 
 def _effect(known: Known) -> str:
-    effect = known.experiment.minimum_detectable_effect
-    size = (
-        f"a difference of {100 * effect:g} points" if known.experiment.goal_metric.kind != "amount" else "it"
+    experiment = known.experiment
+    effect = experiment.minimum_detectable_effect
+    size = f"a difference of {100 * effect:g} points" if experiment.goal_metric.kind != "amount" else "it"
+    found = f"{size} with {100 * POWER:g} % chance"
+    return (
+        found
+        if experiment.policy.name == "fixed"
+        else f"{found} under an even split, more under one that moves"
     )
-    return f"{size} with {100 * POWER:g} % chance"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from engine.multiplicity import benjamini_hochberg, holm
+from engine.multiplicity import benjamini_hochberg, e_benjamini_hochberg, holm
 from tests.engine.references import cases
 
 p_values = st.lists(st.one_of(st.floats(0, 1), st.just(float("nan"))), min_size=0, max_size=40)
@@ -80,3 +80,18 @@ def test_tiny_p_values_do_not_underflow(adjust):
 def test_a_number_that_is_no_probability_is_refused(adjust, bad):
     with pytest.raises(ValueError, match=r"p_values\[1\] == .*, must be in \[0, 1\] or nan"):
         adjust([0.5, bad])
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=12), st.floats(0.001, 0.5))
+def test_e_values_are_rejected_as_the_procedure_says(e_values, alpha):
+    """Wang and Ramdas (2022), definition 1, written out: the largest k with e_(k) >= m / (alpha k)."""
+    m = len(e_values)
+    ranked = sorted(e_values, reverse=True)
+    k = max((i for i, e in enumerate(ranked, 1) if e * alpha * i >= m * (1 + 1e-9)), default=0)
+    near = max((i for i, e in enumerate(ranked, 1) if e * alpha * i >= m * (1 - 1e-9)), default=0)
+    assert k <= int(np.sum(e_benjamini_hochberg(e_values) <= alpha)) <= near
+
+
+def test_a_negative_e_value_is_refused():
+    with pytest.raises(ValueError, match=r"e_values\[1\] == -1"):
+        e_benjamini_hochberg([2.0, -1.0])
