@@ -193,19 +193,16 @@ def _level(
     return _Level(mean=np.where(unknown, np.nan, mean), variance=np.where(unknown, np.inf, spread))
 
 
-def discounted(
-    statistics: BinaryCounts, *, half_life: float | int
-) -> tuple[Float64[np.ndarray, " arm"], Float64[np.ndarray, " arm"]]:
-    """Successes and failures with old ones fading: halved for every `half_life` outcomes since.
+def discounted_beta(
+    counts: BinaryCounts, *, half_life: float | int, prior: tuple[Numbers, Numbers] = (1.0, 1.0)
+) -> BetaPosterior:
+    """Posterior of each arm's success rate with old outcomes fading.
 
     Parameters
     ----------
-    statistics : Outcomes per allocation, in the order of time, and arm; shape (allocation, arm).
-    half_life : In outcomes of all arms together; inf forgets nothing.
-
-    Returns
-    -------
-    Successes and failures, shape (arm,) each, no whole numbers any more.
+    counts : Outcomes per allocation, in the order of time, and arm; shape (allocation, arm).
+    half_life : After so many outcomes of all arms together, one counts half; inf forgets nothing.
+    prior : Successes and failures, scalars or shape (arm,); they do not fade.
 
     References
     ----------
@@ -213,14 +210,50 @@ def discounted(
 
     Examples
     --------
-    >>> discounted(BinaryCounts(n=[[100, 0], [0, 100]], successes=[[50, 0], [0, 60]]), half_life=100)
-    (array([25., 60.]), array([25., 40.]))
+    >>> counts = BinaryCounts(n=[[100, 0], [0, 100]], successes=[[50, 0], [0, 60]])
+    >>> discounted_beta(counts, half_life=100).alpha
+    array([26., 61.])
     """
+    weight = _fading(counts.n, half_life)
+    alpha, beta = (np.asarray(part, dtype=np.float64) for part in prior)
+    good = (weight * counts.successes).sum(axis=0)
+    bad = (weight * (counts.n - counts.successes)).sum(axis=0)
+    return BetaPosterior(alpha + good, beta + bad)
+
+
+def discounted_normal(moments: Moments, *, half_life: float | int) -> NormalPosterior:
+    """Posterior of each arm's mean with old outcomes fading; sd is inf with fewer than two outcomes' weight.
+
+    Parameters
+    ----------
+    moments : Outcomes per allocation, in the order of time, and arm; shape (allocation, arm).
+    half_life : As for `discounted_beta`.
+
+    References
+    ----------
+    As `discounted_beta`; the variance of a weighted mean is that of Kish (1965), Survey Sampling, section 11.7.
+
+    Examples
+    --------
+    >>> moments = Moments(n=[[4, 4]], total=[[8.0, 12.0]], total_sq=[[20.0, 40.0]])
+    >>> posterior = discounted_normal(moments, half_life=100)
+    >>> posterior.mean, posterior.sd.round(4)
+    (array([2., 3.]), array([0.5774, 0.5774]))
+    """
+    weight = _fading(moments.n, half_life)
+    size = (weight * moments.n).sum(axis=0)
+    is_known = size >= 2.0
+    safe = np.where(is_known, size, 2.0)
+    mean = (weight * moments.total).sum(axis=0) / safe
+    spread = np.maximum((weight * moments.total_sq).sum(axis=0) / safe - mean**2, 0.0) * safe / (safe - 1.0)
+    error = np.sqrt(spread * (weight**2 * moments.n).sum(axis=0)) / safe
+    return NormalPosterior(mean=np.where(is_known, mean, np.nan), sd=np.where(is_known, error, np.inf))
+
+
+def _fading(n: np.ndarray, half_life: float | int) -> Float64[np.ndarray, "allocation 1"]:
+    """What an outcome of each allocation still counts."""
     if not half_life > 0.0:
         raise ValueError(f"half_life == {half_life!r}, must be greater than 0; it counts outcomes")
-    units = statistics.n.sum(axis=1).astype(np.float64)
+    units = n.sum(axis=1).astype(np.float64)
     since = units.sum() - np.cumsum(units)
-    weight = 2.0 ** (-since / half_life)
-    good = np.asarray((weight[:, None] * statistics.successes).sum(axis=0))
-    bad = (weight[:, None] * (statistics.n - statistics.successes)).sum(axis=0)
-    return good, bad
+    return np.asarray(2.0 ** (-since / half_life))[:, None]

@@ -33,12 +33,13 @@ def steering_posterior(known: Known) -> Posterior:
     """The goal's posterior that moves the split: with the policy's half-life, old calls fade."""
     experiment = known.experiment
     half_life = experiment.policy.half_life_calls
-    by_allocation = known.tally.by_place(experiment.goal_metric)
-    if half_life is None or not isinstance(by_allocation, BinaryCounts):
+    if half_life is None:
         return posterior_of(experiment.goal_metric, known)
-    good, bad = periods.discounted(by_allocation, half_life=half_life)
-    alpha, beta = _prior(experiment.goal_metric, known)
-    return BetaPosterior(alpha + good, beta + bad)
+    by_allocation = known.tally.by_place(experiment.goal_metric)
+    if isinstance(by_allocation, BinaryCounts):
+        prior = _prior(experiment.goal_metric, known)
+        return periods.discounted_beta(by_allocation, half_life=half_life, prior=prior)
+    return periods.discounted_normal(by_allocation, half_life=half_life)
 
 
 def turned(metric: Metric, posterior: Posterior) -> Posterior:
