@@ -1,12 +1,13 @@
 """What the always-valid tests have shown about each variant, by the thresholds of the experiment."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from domain.evidence import Claim, Evidence
-from domain.experiments import Variant
+from domain.experiments import Experiment, Variant
 from domain.metrics import Metric
 from engine.adaptive import AipwEstimate, aipw_estimate
 from engine.guardrails import (
@@ -72,6 +73,29 @@ def claims_of(known: Known) -> dict[str, Claims]:
         for index, variant in enumerate(known.experiment.variants)
         if not variant.is_control
     }
+
+
+def may_drop(experiment: Experiment, evidence: Mapping[str, Evidence], split: Mapping[str, int]) -> bool:
+    """Whether a variant that gets calls may be proven worse or harmful; asks e-values only, so it is cheap.
+
+    A goal or guardrail without an e-value, an amount, always may.
+    """
+    judged = [m for m in experiment.metrics if m.role == "guardrail" or m.name == experiment.goal]
+    if any(metric.kind == "amount" for metric in judged):
+        return True
+    others = [v for v in experiment.variants if not v.is_control]
+    limits = thresholds(alpha=experiment.alpha, contrasts=max(len(others), 1))
+    return any(
+        log_e_max(evidence.get(metric.name), variant.key, claim) >= limit
+        for variant in others
+        if split.get(variant.key, 0) > 0
+        for metric in judged
+        for claim, limit in _dropping(metric, experiment, limits)
+    )
+
+
+def _dropping(metric: Metric, experiment: Experiment, limits: Thresholds) -> list[tuple[Claim, float]]:
+    return [("worse", limits.direction)] if metric.name == experiment.goal else [("harmed", limits.harm)]
 
 
 def running_mask(known: Known, claims: dict[str, Claims]) -> np.ndarray:

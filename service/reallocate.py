@@ -12,10 +12,11 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.allocations import Allocation
+from domain.experiments import Experiment
 from domain.fields import Record
 from engine.allocation import largest_remainder
 from engine.version import ENGINE_VERSION
-from service.claims import claims_of, running_mask
+from service.claims import claims_of, may_drop, running_mask
 from service.evidence import gather_evidence
 from service.find import allocation_now, experiment_with_id
 from service.known import Known, read_known
@@ -23,6 +24,7 @@ from service.split import goal_probability_best, split_for
 from storage.allocations import append_allocation
 from storage.audit import append_audit
 from storage.database import Database
+from storage.evidence import find_evidence
 from storage.experiments import list_experiments
 from storage.locks import try_lock_experiment
 
@@ -62,6 +64,11 @@ async def reallocate(
         current = await allocation_now(connection, experiment)
         return Reallocated(experiment=experiment.key, outcome="held", split=current.split)
     is_behind = await gather_evidence(connection, experiment, now=now)
+    current = await allocation_now(connection, experiment)
+    waits = _waits(experiment, current, now=now, force=force)
+    # Most passes end here: what they need is a few rows, however often the split has moved.
+    if waits and not may_drop(experiment, await find_evidence(connection, experiment.id), current.split):
+        return Reallocated(experiment=experiment.key, outcome=waits, split=current.split, is_behind=is_behind)
     known = await read_known(connection, experiment, now=now, with_segments=False)
     outcome, split = await _act(connection, known, now=now, force=force)
     return Reallocated(experiment=experiment.key, outcome=outcome, split=split, is_behind=is_behind)
@@ -91,7 +98,7 @@ async def _act(
     if dropped:
         paused = await _pause(connection, known, wanted, dropped, now=now)
         return "paused", paused.split
-    outcome = _why_not(known, wanted, now=now, force=force)
+    outcome = _waits(experiment, known.current, now=now, force=force) or _why_not(known, wanted)
     if outcome is not None:
         return outcome, known.current.split
     return "moved", (await _move(connection, known, wanted, now=now)).split
@@ -103,13 +110,15 @@ def _goal_n(known: Known, wanted: np.ndarray) -> dict[str, int]:
     return {variant.key: int(n[index]) for index, variant in enumerate(experiment.variants) if wanted[index]}
 
 
-def _why_not(known: Known, wanted: np.ndarray, *, now: dt.datetime, force: bool) -> Outcome | None:
-    experiment = known.experiment
+def _waits(experiment: Experiment, current: Allocation, *, now: dt.datetime, force: bool) -> Outcome | None:
     if experiment.policy.name == "fixed":
         return "fixed"
-    age_s = (now - known.current.created_at).total_seconds()
-    if age_s < experiment.policy.every_s and not force:
-        return "too_soon"
+    age_s = (now - current.created_at).total_seconds()
+    return "too_soon" if age_s < experiment.policy.every_s and not force else None
+
+
+def _why_not(known: Known, wanted: np.ndarray) -> Outcome | None:
+    experiment = known.experiment
     n = _goal_n(known, wanted)
     # Burn-in is for the arms of the start; a later arm has earned its share from its prior's width.
     first = {variant.key for variant in experiment.variants if variant.created_at <= experiment.started_at}
