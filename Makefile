@@ -7,9 +7,12 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 STAMP := .venv/.synced
+# The rivals of `make bench` live apart: nothing of the product may come to depend on them.
+BENCH_PYTHON := .venv-bench/bin/python
+BENCH_STAMP := .venv-bench/.synced
 PARTS := engine domain storage service api cli migrations
 
-.PHONY: help setup demo test check serve bench lock clean
+.PHONY: help setup demo test check serve bench calibrate lock mutants clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -42,12 +45,28 @@ check: setup ## lint, types, import arrows, docs and changelog
 serve: setup ## serve on http://127.0.0.1:8000 with promptbandit.db in this folder
 	.venv/bin/promptbandit serve
 
-bench: setup ## what things cost, as ratios in one run
+$(BENCH_STAMP): requirements-bench.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
+	test -x $(BENCH_PYTHON) || $(UV) venv --quiet .venv-bench
+	VIRTUAL_ENV=.venv-bench $(UV) pip sync --quiet --require-hashes requirements-bench.lock
+	VIRTUAL_ENV=.venv-bench $(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(BENCH_STAMP)
+
+bench: setup $(BENCH_STAMP) ## what things cost beside their rivals, as ratios in one run (10 minutes)
+	$(BENCH_PYTHON) -m benchmarks.best_arm --write-docs
+	$(BENCH_PYTHON) -m benchmarks.decisions --write-docs
 	$(PYTHON) -m benchmarks.report_cost
+
+calibrate: setup ## how often claims are false, by simulation (15 minutes)
+	$(PYTHON) -m benchmarks.calibrate
+
+mutants: setup ## change each formula once and see a test fail (10 minutes)
+	nice $(PYTHON) -P tests/mutations.py
 
 lock: .uv/bin/uv ## compile the pins anew
 	.uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements.lock
+	.uv/bin/uv pip compile pyproject.toml --group bench --universal --python-version 3.12 \
+		--generate-hashes --no-header --quiet -o requirements-bench.lock
 
 clean: ## remove what setup made
-	rm -rf .venv .uv
+	rm -rf .venv .venv-bench .uv

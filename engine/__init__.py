@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.adaptive import AipwEstimate, aipw_estimate
     from engine.allocation import largest_remainder, served_split
     from engine.assignment import arm_of, bucket
-    from engine.beta_binomial import BetaPosterior
+    from engine.beta_binomial import BestArm, BetaPosterior, best_arm
     from engine.decision import recommend
     from engine.guardrails import guardrail_status
     from engine.means import WelchTest, welch_test
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AipwEstimate",
     "ArmPrior",
+    "BestArm",
     "BetaPosterior",
     "BinaryCounts",
     "EProcess",
@@ -58,6 +59,7 @@ __all__ = [
     "aipw_estimate",
     "arm_of",
     "benjamini_hochberg",
+    "best_arm",
     "bucket",
     "confidence_sequence",
     "days_needed",
@@ -90,6 +92,7 @@ __all__ = [
 _MODULE_OF = {
     "AipwEstimate": "adaptive",
     "ArmPrior": "prior",
+    "BestArm": "beta_binomial",
     "BetaPosterior": "beta_binomial",
     "BinaryCounts": "statistics",
     "EProcess": "sequential",
@@ -105,6 +108,7 @@ _MODULE_OF = {
     "aipw_estimate": "adaptive",
     "arm_of": "assignment",
     "benjamini_hochberg": "multiplicity",
+    "best_arm": "beta_binomial",
     "bucket": "assignment",
     "confidence_sequence": "sequential",
     "days_needed": "power",

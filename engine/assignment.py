@@ -5,7 +5,10 @@ inside the HTTP request of every call, so it is plain Python on integers.
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 
 BUCKETS = 10_000  # basis points of the traffic
 
@@ -61,20 +64,17 @@ def arm_of(bucket: int, split_bp: Sequence[int]) -> int:
     >>> arm_of(6_999, [7_000, 0, 3_000]), arm_of(7_000, [7_000, 0, 3_000])
     (0, 2)
     """
-    _check_split(split_bp)
+    ends = _ends(tuple(split_bp))
     if not 0 <= bucket < BUCKETS:
         raise ValueError(
             f"bucket == {bucket}, must be in 0..{BUCKETS - 1}; take it from bucket(salt, unit_id)"
         )
-    end = 0
-    for arm, share in enumerate(split_bp):
-        end += share
-        if bucket < end:
-            return arm
-    raise AssertionError("unreachable: the shares sum to the number of buckets")
+    return bisect_right(ends, bucket)
 
 
-def _check_split(split_bp: Sequence[int]) -> None:
+@lru_cache(maxsize=1024)
+def _ends(split_bp: tuple[int, ...]) -> tuple[int, ...]:
+    """Where the range of each arm ends; checked and added up once per split, not once per unit."""
     total = sum(split_bp)
     if total != BUCKETS:
         raise ValueError(
@@ -83,3 +83,4 @@ def _check_split(split_bp: Sequence[int]) -> None:
     if min(split_bp) < 0:
         arm = next(i for i, share in enumerate(split_bp) if share < 0)
         raise ValueError(f"split_bp[{arm}] == {split_bp[arm]}, must not be negative; 0 stops an arm")
+    return tuple(accumulate(split_bp))

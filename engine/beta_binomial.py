@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import special
 
-from engine.beta_comparison import Against, against_control, best_arm, mean_difference
+from engine import beta_comparison
+from engine.beta_comparison import Against, against_control, mean_difference
 from engine.beta_difference import difference_quantile, ratio_quantile
 from engine.checks import (
     Numbers,
@@ -116,6 +117,46 @@ class Lift:
     relative_upper: Float64[np.ndarray, " arm"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BestArm:
+    """Which arm is best and what a wrong choice costs, both of shape (arm,).
+
+    Attributes
+    ----------
+    probability : See `probability_best`.
+    expected_loss : See `expected_loss`.
+    """
+
+    probability: Float64[np.ndarray, " arm"]
+    expected_loss: Float64[np.ndarray, " arm"]
+
+
+def best_arm(posterior: BetaPosterior) -> BestArm:
+    """`probability_best` and `expected_loss` from one integration, for the time of one of them.
+
+    Parameters
+    ----------
+    posterior : Beta posteriors in the order of the arms.
+
+    Returns
+    -------
+    Both, with the same digits as the two functions.
+
+    Raises
+    ------
+    ArithmeticError
+        As `probability_best`.
+
+    Examples
+    --------
+    >>> best = best_arm(BetaPosterior(alpha=np.array([2.0, 1.0]), beta=np.array([1.0, 1.0])))
+    >>> best.probability.round(4), best.expected_loss.round(4)
+    (array([0.6667, 0.3333]), array([0.0833, 0.25  ]))
+    """
+    best = beta_comparison.best_arm(posterior.alpha, posterior.beta)
+    return BestArm(probability=best.probability, expected_loss=best.loss)
+
+
 def probability_best(posterior: BetaPosterior) -> Float64[np.ndarray, " arm"]:
     """How probable it is that each arm has the highest success rate.
 
@@ -141,7 +182,7 @@ def probability_best(posterior: BetaPosterior) -> Float64[np.ndarray, " arm"]:
     >>> probability_best(BetaPosterior(alpha=np.array([2.0, 1.0]), beta=np.array([1.0, 1.0])))
     array([0.66666667, 0.33333333])
     """
-    return best_arm(posterior.alpha, posterior.beta).probability
+    return beta_comparison.best_arm(posterior.alpha, posterior.beta).probability
 
 
 def expected_loss(posterior: BetaPosterior) -> Float64[np.ndarray, " arm"]:
@@ -169,7 +210,7 @@ def expected_loss(posterior: BetaPosterior) -> Float64[np.ndarray, " arm"]:
     >>> expected_loss(BetaPosterior(alpha=np.array([80.0, 60.0]), beta=np.array([20.0, 40.0]))).round(3)
     array([0. , 0.2])
     """
-    return best_arm(posterior.alpha, posterior.beta).loss
+    return beta_comparison.best_arm(posterior.alpha, posterior.beta).loss
 
 
 def probability_better(posterior: BetaPosterior, *, control: int) -> Float64[np.ndarray, " arm"]:

@@ -10,10 +10,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from engine.beta_logit import Sketch, Tables, tabulate
+from engine.beta_overlap import solve_overlap
 from engine.checks import check_arm
 from engine.quadrature import TOLERANCE, sum_of_others
 
 type Shapes = Float64[np.ndarray, " arm"]
+
+# Within these one sweep keeps 11 digits of a P(best) and of the leader's loss.
+HOPELESS = 1e-13
+CERTAIN = 1.0 - 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,16 +45,50 @@ def best_arm(alpha: Shapes, beta: Shapes) -> Best:
 
     The leader's own is the integral of F_leader (1 - prod F_others): all terms are positive, so it keeps
     its digits when tiny, where E[max] - mean would cancel.
+
+    One sweep over the overlap of the arms answers all but the hopeless arms, and a loss when the leader is all
+    but certain: these live outside of it, and a table of their own keeps their digits.
     """
-    leader = int(np.argmax(alpha / (alpha + beta)))
+    leader = int((alpha / (alpha + beta)).argmax())
     behind = -mean_difference(alpha, beta, leader)
     if alpha.size == 1:
         return Best(np.ones(1), np.zeros(1), 0.0)
+    near = solve_overlap(alpha, beta, leader)
+    gap = abs(float(near.probability.sum()) - 1.0)
+    if not gap <= TOLERANCE:
+        return _best_of_whole_table(alpha, beta, leader, behind)
+    hopeless, certain = near.probability < HOPELESS, bool(near.probability[leader] > CERTAIN)
+    if not certain and not hopeless.any():
+        return Best(near.probability, near.loss + behind, gap)
+    faint, loss = _outside(alpha, beta, leader, hopeless, certain)
+    probability = near.probability.copy()
+    probability[hopeless] = faint
+    if not certain:
+        return Best(probability, near.loss + behind, gap)
+    probability[leader] = 0.0
+    probability[leader] = 1.0 - probability.sum()
+    return Best(probability, loss + behind, gap)
+
+
+def _outside(
+    alpha: Shapes, beta: Shapes, leader: int, hopeless: np.ndarray, certain: bool
+) -> tuple[np.ndarray, float]:
+    """P(best) of the hopeless arms and, if the leader is certain, its loss: what the overlap does not show."""
 
     def integrands(arms: Sketch) -> np.ndarray:
-        rival = np.delete(arms.log_above, leader, axis=0).max(axis=0)
-        best = arms.log_density + arms.log_below.sum(axis=0) - arms.log_below
-        return np.vstack([best, arms.log_below[leader] + rival + arms.log_dx])
+        return np.asarray(_integrands(arms, leader)[np.append(hopeless, certain)])
+
+    arms = tabulate(alpha, beta, integrands)
+    others = sum_of_others(arms.log_below)
+    best = (arms.density[hopeless] * np.exp(others[hopeless])) @ arms.weight
+    return best, float((arms.below[leader] * -np.expm1(others[leader])) @ arms.dx)
+
+
+def _best_of_whole_table(alpha: Shapes, beta: Shapes, leader: int, behind: Shapes) -> Best:
+    """All at once, for the day when the sweep misses a sum of 1."""
+
+    def integrands(arms: Sketch) -> np.ndarray:
+        return _integrands(arms, leader)
 
     def solve(arms: Tables) -> Best:
         others = sum_of_others(arms.log_below)
@@ -58,6 +97,13 @@ def best_arm(alpha: Shapes, beta: Shapes) -> Best:
         return Best(np.minimum(best, 1.0), loss + behind, abs(float(best.sum()) - 1.0))
 
     return _checked(alpha, beta, integrands, solve)
+
+
+def _integrands(arms: Sketch, leader: int) -> np.ndarray:
+    """One row per arm for its P(best), one for the leader's loss."""
+    rival = np.delete(arms.log_above, leader, axis=0).max(axis=0)
+    best = arms.log_density + arms.log_below.sum(axis=0) - arms.log_below
+    return np.vstack([best, arms.log_below[leader] + rival + arms.log_dx])
 
 
 def against_control(alpha: Shapes, beta: Shapes, control: int) -> Against:

@@ -68,16 +68,17 @@ def small_tail(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.ndarray
     alive = (nats_below_peak(alpha, beta, t) < DEAD_NATS) & (outward > -600.0)
     fine = (p <= 0.5) | (alpha + beta <= 1e9 * p * q)
     small = np.zeros(t.shape)
-    one, two = _off_integer(first), _off_integer(second)
+    one, two = off_integer(first), off_integer(second)
     special.betainc(one, two, p, out=small, where=alive & fine)
     special.betaincc(two, one, q, out=small, where=alive & ~fine)
-    if outward.min() > -600.0:
+    if outward.min(initial=0.0) > -600.0:
         return small
     # Further out p would underflow, and the end of the density is e^(first t) to 1e-250.
     return np.where(outward > -600.0, small, np.exp(log_density(alpha, beta, t)) / first)
 
 
-def _off_integer(shape: np.ndarray) -> np.ndarray:
+def off_integer(shape: np.ndarray) -> np.ndarray:
+    """Whole shapes moved by one ulp, as `betainc` needs them."""
     # scipy 1.18 sums a binomial when both shapes are whole: Beta(4, 1e8) comes out 1.5e-9 wrong, while one
     # ulp beside it the error is 1e-14. Shape 1 has its own exact branch.
     return np.where((shape > 1.0) & (shape < 100.0), np.nextafter(shape, np.inf), shape)
@@ -85,17 +86,22 @@ def _off_integer(shape: np.ndarray) -> np.ndarray:
 
 def _log_peak(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
     n = alpha + beta
-    whole, first, second = _stirling_remainder(np.stack([n, alpha, beta]))
+    whole, first, second = _stirling_remainder(np.array((n, alpha, beta)))
     return np.asarray(0.5 * np.log(alpha / n * beta / (2.0 * np.pi)) + whole - first - second)
 
 
 def _stirling_remainder(z: np.ndarray) -> np.ndarray:
     """Log gamma minus Stirling's formula; the series is exact to 1e-14 from 16 on."""
+    if z.min() >= 16.0:
+        return _stirling_series(z)
     big, small = np.maximum(z, 16.0), np.minimum(z, 16.0)
-    inverse = 1.0 / (big * big)
-    series = (1 / 12 - inverse * (1 / 360 - inverse * (1 / 1260 - inverse / 1680))) / big
     direct = special.gammaln(small) - (small - 0.5) * np.log(small) + small - 0.5 * np.log(2.0 * np.pi)
-    return np.asarray(np.where(z >= 16.0, series, direct))
+    return np.asarray(np.where(z >= 16.0, _stirling_series(big), direct))
+
+
+def _stirling_series(z: np.ndarray) -> np.ndarray:
+    inverse = 1.0 / (z * z)
+    return np.asarray((1 / 12 - inverse * (1 / 360 - inverse * (1 / 1260 - inverse / 1680))) / z)
 
 
 def alive_interval(alpha: np.ndarray, beta: np.ndarray, nats: float) -> tuple[np.ndarray, np.ndarray]:

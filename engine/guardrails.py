@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.checks import check_confidence_level
-from engine.sequential import ENOUGH_PER_ARM
+from engine.sequential import ENOUGH_OF_EACH, ENOUGH_PER_ARM
 
 HARM_ALPHA = 0.01  # a paused variant loses its calls, so a false alarm is dearer than for the goal
 MISSING_ALPHA = 0.001  # as for the sample ratio: it stops the experiment
@@ -61,16 +61,24 @@ def thresholds(*, alpha: float, contrasts: int) -> Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class SequenceOfOne:
-    """A confidence sequence of one contrast: its ends, higher is better, and outcomes of its smaller arm."""
+    """A confidence sequence of one contrast: its ends, higher is better.
+
+    Attributes
+    ----------
+    smaller_n : Outcomes of its smaller arm.
+    rarest : Of a share: successes or failures of the arm that has the fewest; None for other metrics.
+    """
 
     lower: float
     upper: float
     smaller_n: int
+    rarest: int | None = None
 
     @property
     def is_readable(self) -> bool:
         """Whether the normal approximation holds well enough."""
-        return self.smaller_n >= ENOUGH_PER_ARM and math.isfinite(self.lower) and math.isfinite(self.upper)
+        enough = self.smaller_n >= ENOUGH_PER_ARM and (self.rarest is None or self.rarest >= ENOUGH_OF_EACH)
+        return enough and math.isfinite(self.lower) and math.isfinite(self.upper)
 
 
 def guardrail_status(

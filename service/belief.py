@@ -70,8 +70,8 @@ def best_among(wanted: np.ndarray, posterior: Posterior) -> BestArm:
     if isinstance(posterior, BetaPosterior):
         if wanted.any():
             among = BetaPosterior(posterior.alpha[wanted], posterior.beta[wanted])
-            best[wanted] = beta_binomial.probability_best(among)
-            loss[wanted] = beta_binomial.expected_loss(among)
+            found = beta_binomial.best_arm(among)
+            best[wanted], loss[wanted] = found.probability, found.expected_loss
         return BestArm(best, loss)
     known = wanted & np.isfinite(posterior.sd)
     if known.sum() >= min(2, wanted.sum()) and known.any():  # alone among unknown ones nobody is the best

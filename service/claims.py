@@ -18,10 +18,10 @@ from engine.guardrails import (
     guardrail_status,
     thresholds,
 )
-from engine.statistics import Interval
+from engine.statistics import BinaryCounts, Interval
 from service.known import Known
 from service.planning import planned_calls
-from service.statistics import where_served
+from service.statistics import only, where_served
 
 # A confidence sequence is tuned to some size; without a planned one, to this.
 USUAL_CALLS = 5_000
@@ -39,7 +39,10 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claims:
-    """What is shown about one variant against the control; on the goal unless said otherwise."""
+    """What is shown about one variant against the control, on the goal unless said otherwise.
+
+    Nothing is, once outcomes are missing unevenly.
+    """
 
     better: bool
     worse: bool
@@ -50,7 +53,8 @@ class Claims:
     @property
     def harmed(self) -> tuple[str, ...]:
         """Guardrails that it makes worse by more than their margin."""
-        return tuple(item.metric for item in self.guardrails if item.status == "harmed")
+        harmed = (item.metric for item in self.guardrails if item.status == "harmed")
+        return () if self.missing_differs else tuple(harmed)
 
     @property
     def is_out(self) -> bool:
@@ -122,12 +126,6 @@ def sequence_of(found: AipwEstimate, known: Known, *, alpha: float) -> Interval:
     return found.sequence(planned=float(planned), confidence_level=1.0 - alpha)
 
 
-def smaller_n(metric: Metric, known: Known, index: int) -> int:
-    """Outcomes of the smaller one of a variant and the control."""
-    n = known.tally.whole(metric).n
-    return int(min(n[index], n[known.control]))
-
-
 def log_e_max(evidence: Evidence | None, variant: str, claim: Claim) -> float:
     """Logarithm of the largest e-value of a claim so far; 0 where nothing was read."""
     process = evidence.process(variant, claim) if evidence else None
@@ -145,18 +143,20 @@ def _claims(
 
     if goal.kind == "amount":
         alpha = known.experiment.alpha / known.contrasts
-        one = _one(goal, known, estimates[goal.name], index, alpha=alpha)
+        one = sequence_of_one(goal, known, estimates[goal.name], index, alpha=alpha)
         better, worse = one.is_readable and one.lower > 0.0, one.is_readable and one.upper < 0.0
         equivalent = False
     else:
         better, worse = shown("better", limits.direction), shown("worse", limits.direction)
         equivalent = shown("not_above", limits.equivalence) and shown("not_below", limits.equivalence)
+    missing_differs = shown("missing", limits.missing)
     return Claims(
-        # Under a drifting difference both may be shown one after the other: then neither speaks.
-        better=better and not worse,
-        worse=worse and not better,
-        equivalent=equivalent,
-        missing_differs=shown("missing", limits.missing),
+        # Under a drifting difference both may be shown one after the other: then neither speaks. And what
+        # arrived is no fair sample where outcomes are missing unevenly.
+        better=better and not worse and not missing_differs,
+        worse=worse and not better and not missing_differs,
+        equivalent=equivalent and not missing_differs,
+        missing_differs=missing_differs,
         guardrails=tuple(
             _guardrail(metric, index, variant, known, limits, estimates[metric.name])
             for metric in known.experiment.metrics
@@ -177,7 +177,7 @@ def _guardrail(
         margin=margin,
         status=guardrail_status(
             margin=margin,
-            sequence=_one(metric, known, found, index, alpha=2.0 * HARM_ALPHA / known.contrasts),
+            sequence=sequence_of_one(metric, known, found, index, alpha=2.0 * HARM_ALPHA / known.contrasts),
             log_e_max=log_e,
             harm_threshold=limits.harm,
         ),
@@ -185,10 +185,16 @@ def _guardrail(
     )
 
 
-def _one(metric: Metric, known: Known, found: AipwEstimate, index: int, *, alpha: float) -> SequenceOfOne:
-    """The confidence sequence of one contrast, higher is better."""
+def sequence_of_one(
+    metric: Metric, known: Known, found: AipwEstimate, index: int, *, alpha: float
+) -> SequenceOfOne:
+    """The confidence sequence of one variant against the control, higher is better."""
     both = sequence_of(found, known, alpha=alpha)
     lower, upper = float(both.lower[index]), float(both.upper[index])
     if metric.direction == "decrease":
         lower, upper = -upper, -lower
-    return SequenceOfOne(lower=lower, upper=upper, smaller_n=smaller_n(metric, known, index))
+    statistics = only(known.tally.whole(metric), np.array([index, known.control]))
+    rarest = None
+    if isinstance(statistics, BinaryCounts):
+        rarest = int(min(statistics.successes.min(), (statistics.n - statistics.successes).min()))
+    return SequenceOfOne(lower=lower, upper=upper, smaller_n=int(statistics.n.min()), rarest=rarest)

@@ -26,12 +26,12 @@ from engine.means import WelchTest, welch_test
 from engine.multiplicity import e_benjamini_hochberg, holm
 from engine.normal import NormalPosterior
 from engine.proportions import ZTest, z_test
-from engine.sequential import ENOUGH_PER_ARM
+from engine.sequential import ENOUGH_OF_EACH, ENOUGH_PER_ARM
 from engine.statistics import BinaryCounts
 from engine.strata import StratifiedEstimate, stratified_estimate
 from service.analysis import Analysis, number, pair
 from service.belief import Posterior
-from service.claims import estimate, log_e_max, sequence_of, smaller_n
+from service.claims import Claims, estimate, log_e_max, sequence_of, sequence_of_one
 from service.known import Known
 from service.statistics import Statistics
 
@@ -43,13 +43,13 @@ SEED_RULE_WARNING = (
 LARGEST_LOG = 700.0  # e to this still is a number that JSON can hold
 
 
-def compare_all(known: Known, analyses: dict[str, Analysis]) -> list[Comparison]:
+def compare_all(known: Known, analyses: dict[str, Analysis], claims: dict[str, Claims]) -> list[Comparison]:
     """Comparisons by metric, then by variant; tests at one look are adjusted within a metric (Holm).
 
     The always-valid p-value of the goal is adjusted for the number of variants. Those of all other metrics
     are one family: of those below alpha after adjustment, at most a share alpha is false on average.
     """
-    found = list(_compare(known, analyses))
+    found = list(_compare(known, analyses, claims))
     of_others = [item for item in found if item.role != "goal"]
     e_values = [item.always_valid.e_value for item in of_others]
     adjusted = e_benjamini_hochberg([np.nan if value is None else value for value in e_values])
@@ -62,7 +62,7 @@ def compare_all(known: Known, analyses: dict[str, Analysis]) -> list[Comparison]
     ]
 
 
-def _compare(known: Known, analyses: dict[str, Analysis]) -> Iterator[Comparison]:
+def _compare(known: Known, analyses: dict[str, Analysis], claims: dict[str, Claims]) -> Iterator[Comparison]:
     experiment, control = known.experiment, known.control
     others = [index for index in range(len(experiment.variants)) if index != control]
     for analysis in analyses.values():
@@ -85,7 +85,7 @@ def _compare(known: Known, analyses: dict[str, Analysis]) -> Iterator[Comparison
                 },
                 z_test=summary if isinstance(test, ZTest) else None,
                 welch_test=None if isinstance(test, ZTest) else summary,
-                always_valid=_always_valid(analysis, known, found, index),
+                always_valid=_always_valid(analysis, known, found, index, claims),
                 bayes=beliefs[index],
                 adaptive=_adaptive(analysis, found, strata, index),
                 seed_rule=_seed_rule(analysis, test.p_value[index], index, control),
@@ -99,12 +99,16 @@ def fixed_sample_test(statistics: Statistics, *, control: int, level: float) -> 
     return welch_test(statistics, control=control, confidence_level=level)
 
 
-def _always_valid(analysis: Analysis, known: Known, found: AipwEstimate, index: int) -> AlwaysValid:
+def _always_valid(
+    analysis: Analysis, known: Known, found: AipwEstimate, index: int, claims: dict[str, Claims]
+) -> AlwaysValid:
     metric = analysis.metric
     variant = known.experiment.variants[index].key
-    both = sequence_of(found, known, alpha=known.experiment.alpha)
-    is_readable = smaller_n(metric, known, index) >= ENOUGH_PER_ARM
-    interval: Pair = pair(both, index) if is_readable else (None, None)
+    alpha = known.experiment.alpha
+    is_readable = sequence_of_one(metric, known, found, index, alpha=alpha).is_readable
+    is_sample = not claims[variant].missing_differs
+    ends = pair(sequence_of(found, known, alpha=alpha), index)
+    interval: Pair = ends if is_readable and is_sample else (None, None)
     evidence = known.evidence.get(metric.name)
     if metric.kind == "amount":
         return AlwaysValid(
@@ -120,8 +124,19 @@ def _always_valid(analysis: Analysis, known: Known, found: AipwEstimate, index: 
         p_value_adjusted=min(1.0, p_value * known.contrasts),
         interval=interval,
         n=_read(evidence, variant),
-        reason=None if is_readable else f"the interval needs {ENOUGH_PER_ARM} outcomes of both variants",
+        reason=_why_no_interval(is_readable, is_sample),
     )
+
+
+def _why_no_interval(is_readable: bool, is_sample: bool) -> str | None:
+    if not is_sample:
+        return "outcomes are missing unevenly, so what arrived is no fair sample"
+    if not is_readable:
+        return (
+            f"the interval needs {ENOUGH_PER_ARM} outcomes of both variants, "
+            f"and of a share {ENOUGH_OF_EACH} of each kind"
+        )
+    return None
 
 
 def _two_sided_log_e(evidence: Evidence | None, variant: str) -> float:

@@ -45,7 +45,7 @@ def build_report(known: Known, *, now: dt.datetime) -> Report:
     claims = claims_of(known)
     running = running_mask(known, claims)
     analyses = {metric.name: analyse(metric, known, running) for metric in experiment.metrics}
-    comparisons = tuple(compare_all(known, analyses))
+    comparisons = tuple(compare_all(known, analyses, claims))
     ratio = sample_ratio_test(known.tally.units, known.probability)
     return Report(
         experiment=experiment.key,

@@ -90,6 +90,17 @@ def probabilities(variants: Sequence[Variant], allocations: Sequence[Allocation]
     return np.array(shares, dtype=np.float64) / BASIS_POINTS
 
 
+def only(statistics: Statistics, wanted: np.ndarray) -> Statistics:
+    """The arms at these positions."""
+    if isinstance(statistics, BinaryCounts):
+        return BinaryCounts(n=statistics.n[..., wanted], successes=statistics.successes[..., wanted])
+    return Moments(
+        n=statistics.n[..., wanted],
+        total=statistics.total[..., wanted],
+        total_sq=statistics.total_sq[..., wanted],
+    )
+
+
 def where_served(statistics: Statistics, served: np.ndarray) -> Statistics:
     """Nothing where an arm had no share."""
     if isinstance(statistics, BinaryCounts):

@@ -14,6 +14,7 @@ from scipy import special
 from engine import beta_comparison
 from engine.beta_binomial import (
     BetaPosterior,
+    best_arm,
     expected_loss,
     expected_loss_against,
     lift,
@@ -22,11 +23,13 @@ from engine.beta_binomial import (
     probability_worse,
 )
 from engine.beta_logit import Sketch, Tables, tabulate
+from engine.beta_overlap import Overlap
 from engine.statistics import BinaryCounts
 from tests.engine.references import cases
 
 HERE = json.loads((Path(__file__).parents[1] / "reference" / "beta_posteriors.json").read_text())
 TINY = 1e-300
+MISSED = Overlap(probability=np.zeros(1), loss=0.0)
 
 sizes = st.sampled_from([0, 1, 3, 10, 200, 5_000, 10**6, 10**8])
 priors = st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.5])
@@ -270,6 +273,14 @@ def test_arms_that_never_meet_are_certain():
 @pytest.mark.parametrize("k", [2, 7, 100])
 def test_equal_arms_are_equally_likely_the_best(shapes, k):
     assert probability_best(posterior_of([shapes] * k)).tolist() == pytest.approx([1 / k] * k, rel=1e-11)
+
+
+@pytest.mark.parametrize(("k", "loss"), [(2, 0.00961235553073875), (20, 0.155328983627661)])
+def test_almost_empty_priors_reach_far_out_and_still_sum_to_one(k, loss):
+    """Losses by mpmath's quadrature of F - F^k for Beta(0.01, 1.01), whose density reaches to 1e-2600."""
+    best = best_arm(posterior_of([(0.01, 1.01)] * k))
+    assert best.probability.tolist() == pytest.approx([1 / k] * k, rel=1e-12)
+    assert best.expected_loss.tolist() == pytest.approx([loss] * k, rel=1e-12)
 
 
 @pytest.mark.parametrize("k", [2, 5, 100])
@@ -557,6 +568,7 @@ def test_a_table_that_misses_a_sum_of_one_is_refined_and_then_refused(monkeypatc
     """The check that stands behind every probability: a wrong first table is repaired, a wrong last one refused."""
     arms = posterior_of([(30, 10), (28, 12)])
     right = probability_best(arms)
+    monkeypatch.setattr(beta_comparison, "solve_overlap", lambda *_: MISSED)
 
     def spoil(least):
         def spoiled(alpha, beta, integrands, *, fineness=1.0):
@@ -575,6 +587,28 @@ def test_a_table_that_misses_a_sum_of_one_is_refined_and_then_refused(monkeypatc
         probability_best(arms)
     with pytest.raises(ArithmeticError, match="miss a sum of 1"):
         probability_better(arms, control=0)
+
+
+def test_a_sweep_that_misses_a_sum_of_one_is_replaced_by_the_whole_table(monkeypatch):
+    arms = posterior_of([(30, 10), (28, 12), (2, 9)])
+    right = best_arm(arms)
+    spoiled = Overlap(probability=right.probability * (1.0 + 1e-9), loss=0.5)
+    monkeypatch.setattr(beta_comparison, "solve_overlap", lambda *_: spoiled)
+    repaired = best_arm(arms)
+    assert repaired.probability.tolist() == pytest.approx(right.probability.tolist(), rel=1e-11)
+    assert repaired.expected_loss.tolist() == pytest.approx(right.expected_loss.tolist(), rel=1e-11)
+
+
+@settings(max_examples=40, deadline=None)
+@given(posteriors(most=8))
+def test_the_sweep_and_the_whole_table_agree(arms):
+    """Two ways to the same integrals: F summed up along the sweep, F from the incomplete beta function per panel."""
+    found = best_arm(arms)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beta_comparison, "solve_overlap", lambda *_: MISSED)
+        whole = best_arm(arms)
+    assert found.probability.tolist() == pytest.approx(whole.probability.tolist(), rel=1e-10, abs=TINY)
+    assert found.expected_loss.tolist() == pytest.approx(whole.expected_loss.tolist(), rel=1e-9, abs=TINY)
 
 
 def test_the_density_of_every_arm_integrates_to_one():
