@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.sequential import EProcess, confidence_sequence
     from engine.statistics import BinaryCounts, Interval, Moments
     from engine.strata import StratifiedEstimate, stratified_estimate
-    from engine.thompson import thompson_split, top_two_split
+    from engine.thompson import thompson_split, top_two_split, transport_split
 
 __all__ = [
     "AipwEstimate",
@@ -83,6 +83,7 @@ __all__ = [
     "stratified_estimate",
     "thompson_split",
     "top_two_split",
+    "transport_split",
     "welch_test",
     "wilson_interval",
     "z_test",
@@ -132,6 +133,7 @@ _MODULE_OF = {
     "stratified_estimate": "strata",
     "thompson_split": "thompson",
     "top_two_split": "thompson",
+    "transport_split": "thompson",
     "welch_test": "means",
     "wilson_interval": "proportions",
     "z_test": "proportions",

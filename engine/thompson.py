@@ -2,8 +2,11 @@
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.special import rel_entr
 
+from engine.beta_binomial import BetaPosterior
 from engine.checks import Numbers, check_probability, finite_numbers, refuse_where
+from engine.normal import NormalPosterior
 from engine.quadrature import sum_of_others
 
 # Quadrature sums to 1 within 1e-10; a vector further off was not made by `probability_best`.
@@ -76,6 +79,81 @@ def top_two_split(probability_best: Numbers, *, leader_share: float = 0.5) -> Fl
     even = (1.0 - np.eye(p.size)) / (p.size - 1)
     challenger = np.divide(p * (1.0 - np.eye(p.size)), others, out=even, where=others > 0.0)
     return _sum_to_one(share * p + (1.0 - share) * (p @ challenger))
+
+
+def transport_split(
+    probability_best: Numbers, posterior: BetaPosterior | NormalPosterior
+) -> Float64[np.ndarray, " arm"]:
+    """Top-two with the challenger that is hardest to tell from the leader, at the share that tells them soonest.
+
+    The leader i is drawn with P(best), as in `top_two_split`. Its challenger j is the arm with the smallest
+    W_ij, the evidence that i beats j: the transport cost of moving both means to where they would be equal.
+    The two share the calls as their parts of that evidence, h = n_i d_i / (n_i d_i + n_j d_j), where d is the
+    divergence of each from the common mean. `top_two_split` gives the leader a half whatever the problem, which
+    costs 3 and 11 % of the samples on the instances of Garivier and Kaufmann; this one needs no more than their
+    Track-and-Stop. It leaves arms that are neither leader nor closest with nothing, so it needs a floor.
+
+    Parameters
+    ----------
+    probability_best : Shape (arm,), at least 0, sum 1 within 1e-6.
+    posterior : Of the arms' rates or means, shape (arm,), higher is better; every sd finite.
+
+    Returns
+    -------
+    Shape (arm,), sums to exactly 1 in any order; challengers that tie share.
+
+    Raises
+    ------
+    ValueError
+        As `top_two_split`, or a posterior of other arms or with a mean that is not known.
+
+    References
+    ----------
+    Shang, de Heide, Kaufmann, Menard and Valko (2020), Fixed-confidence guarantees for Bayesian best-arm
+    identification, AISTATS (T3C). You, Qin, Wang and Yang (2023), Information-directed selection for top-two
+    algorithms, COLT (the share).
+
+    Examples
+    --------
+    >>> posterior = BetaPosterior(alpha=np.array([61.0, 56.0, 31.0]), beta=np.array([41.0, 46.0, 71.0]))
+    >>> transport_split([0.76, 0.24, 0.0], posterior).round(3)
+    array([0.502, 0.498, 0.   ])
+    """
+    p = _probabilities(probability_best)
+    if p.size == 1:
+        return np.ones(1)
+    mine, theirs = _transport(posterior)
+    if mine.shape != (p.size, p.size):
+        raise ValueError(f"posterior has {len(mine)} arms, probability_best {p.size}; give one per arm")
+    cost = np.where(np.eye(p.size, dtype=bool), np.inf, mine + theirs)
+    closest = cost == cost.min(axis=1, keepdims=True)
+    pair = p[:, None] * closest / closest.sum(axis=1, keepdims=True)  # leader, challenger
+    whole = mine + theirs
+    share = np.divide(mine, whole, out=np.full(whole.shape, 0.5), where=whole > 0.0)
+    return _sum_to_one((pair * share).sum(axis=1) + (pair * (1.0 - share)).sum(axis=0))
+
+
+def _transport(posterior: BetaPosterior | NormalPosterior) -> tuple[np.ndarray, np.ndarray]:
+    """Leader's and challenger's parts of the evidence that the leader is better, shape (leader, challenger)."""
+    mean = posterior.mean
+    if isinstance(posterior, BetaPosterior):
+        weight = posterior.alpha + posterior.beta
+        middle = (weight * mean)[:, None] + (weight * mean)[None, :]
+        middle /= weight[:, None] + weight[None, :]
+        apart = weight[:, None] * _divergence(mean[:, None], middle)
+    else:
+        rule = "must be finite; an arm without data has no evidence, serve evenly until each has some"
+        refuse_where(~np.isfinite(posterior.sd), posterior.sd, name="posterior.sd", rule=rule)
+        variance = np.maximum(posterior.sd**2, np.finfo(np.float64).tiny)
+        both = variance[:, None] + variance[None, :]
+        apart = 0.5 * ((mean[:, None] - mean[None, :]) / both) ** 2 * variance[:, None]
+    is_ahead = mean[:, None] > mean[None, :]
+    return np.where(is_ahead, apart, 0.0), np.where(is_ahead, apart.T, 0.0)
+
+
+def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Kullback-Leibler divergence of Bernoulli(p) from Bernoulli(q), in nats."""
+    return np.asarray(rel_entr(p, q) + rel_entr(1.0 - p, 1.0 - q))
 
 
 def _probabilities(values: Numbers) -> Float64[np.ndarray, " arm"]:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.thompson import thompson_split, top_two_split
+from engine.beta_binomial import BetaPosterior, probability_best
+from engine.normal import NormalPosterior
+from engine.thompson import thompson_split, top_two_split, transport_split
 from tests.engine.references import cases
 
 weights = st.lists(st.integers(1, 10**6), min_size=2, max_size=12)
@@ -101,3 +103,66 @@ def test_what_is_no_probability_vector_is_refused(split, p, message):
 def test_a_leader_share_outside_of_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match="leader_share"):
         top_two_split([0.5, 0.5], leader_share=share)
+
+
+shapes = st.lists(st.tuples(st.floats(0.5, 1e5), st.floats(0.5, 1e5)), min_size=2, max_size=6)
+
+
+def beta_of(pairs) -> BetaPosterior:
+    return BetaPosterior(np.array([a for a, _ in pairs]), np.array([b for _, b in pairs]))
+
+
+def divergence(p: float, q: float) -> float:
+    return p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+
+
+@given(shapes)
+def test_the_transport_split_is_its_definition_arm_by_arm(pairs):
+    """Each possible leader with its closest challenger, written out in loops."""
+    posterior = beta_of(pairs)
+    p = probability_best(posterior)
+    n, mean = posterior.alpha + posterior.beta, posterior.mean
+    expected = np.zeros(len(pairs))
+    for i in range(len(pairs)):
+        parts = {}
+        for j in range(len(pairs)):
+            if j != i:
+                middle = (n[i] * mean[i] + n[j] * mean[j]) / (n[i] + n[j])
+                ahead = mean[i] > mean[j]
+                parts[j] = [n[k] * divergence(mean[k], middle) if ahead else 0.0 for k in (i, j)]
+        least = min(sum(part) for part in parts.values())
+        closest = [j for j, part in parts.items() if sum(part) <= least + 1e-12]
+        for j in closest:
+            whole = sum(parts[j])
+            share = parts[j][0] / whole if whole > 1e-12 else 0.5
+            expected[i] += p[i] / len(closest) * share
+            expected[j] += p[i] / len(closest) * (1 - share)
+    assert transport_split(p, posterior).tolist() == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+@given(shapes, st.randoms())
+def test_the_transport_split_follows_its_arms_and_does_not_care_for_the_direction(pairs, random):
+    order = list(range(len(pairs)))
+    random.shuffle(order)
+    posterior = beta_of(pairs)
+    p = probability_best(posterior)
+    moved = transport_split(p[order], beta_of([pairs[i] for i in order]))
+    assert moved.tolist() == pytest.approx(transport_split(p, posterior)[order].tolist(), abs=1e-9)
+    assert moved.sum() == 1.0
+
+
+def test_two_means_known_alike_share_the_calls_and_the_less_known_gets_more():
+    """h = v_i / (v_i + v_j): You et al. (2023), Gaussian case."""
+    even = NormalPosterior(np.array([1.0, 0.0]), np.array([0.1, 0.1]))
+    assert transport_split([0.9, 0.1], even).tolist() == pytest.approx([0.5, 0.5])
+    leader_known = NormalPosterior(np.array([1.0, 0.0]), np.array([0.1, 0.3]))
+    assert transport_split([1.0, 0.0], leader_known).tolist() == pytest.approx([0.1, 0.9])
+
+
+def test_the_transport_split_refuses_what_it_cannot_use():
+    posterior = NormalPosterior(np.array([1.0, np.nan]), np.array([0.1, np.inf]))
+    with pytest.raises(ValueError, match=r"posterior\.sd\[1\] == inf, must be finite"):
+        transport_split([0.5, 0.5], posterior)
+    with pytest.raises(ValueError, match=r"posterior has 2 arms, probability_best 3"):
+        transport_split([0.5, 0.5, 0.0], beta_of([(1.0, 1.0), (2.0, 2.0)]))
+    assert transport_split([1.0], beta_of([(1.0, 1.0)])).tolist() == [1.0]
