@@ -103,7 +103,7 @@ def e_benjamini_hochberg(e_values: Numbers) -> Float64[np.ndarray, " comparison"
     """
     e = np.array(e_values, dtype=np.float64)
     refuse_where(e < 0, e, name="e_values", rule="must be at least 0 or nan; write nan for no test")
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         return benjamini_hochberg(np.minimum(1.0 / e, 1.0))
 
 
