@@ -52,11 +52,10 @@ def _metric(name: str, summary: MetricSummary) -> str:
 
 
 def _comparisons(report: Report) -> Table:
-    level = f"{100 * (1 - report.planned.alpha):g} %"
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
-        title=f"Against the control: e-value and interval hold at any look ({level}); P(better) is belief",
+        title="Against the control (evidence: e-value, interval; belief: P(better))",
         title_justify="left",
     )
     for name in ("metric", "variant", "difference", "e-value", "interval", "P(better)"):
