@@ -70,17 +70,12 @@ LEVELS = {
     "sequence": ALPHA,
     "equivalent": ALPHA,
     "harmed": HARM_ALPHA,
-    "unwarned": ALPHA,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One truth, one policy.
-
-    `is_limit` rows show where a claim is not valid. Of them only those claims are judged that come before the
-    warning "outcomes are not missing equally often".
-    """
+    """One truth, one policy."""
 
     question: Question
     rate: float
@@ -89,7 +84,6 @@ class Cell:
     difference: float = 0.0
     drift: str = "none"
     delay: str = "none"
-    is_limit: bool = False
 
     def scenario(self) -> Scenario:
         shape, period = DRIFTS.get(self.drift, ("sine", UNITS))
@@ -129,9 +123,7 @@ def _equal_cells() -> Iterator[Cell]:
         yield Cell(question="equal", rate=0.7, policy="thompson", arms=arms, drift="half wave")
     yield Cell(question="equal", rate=0.5, policy="thompson", drift="step", delay="by arm")
     for policy in ("fixed", "thompson"):
-        yield Cell(
-            question="equal", rate=0.6, policy=policy, drift="half wave", delay="37 % late", is_limit=True
-        )
+        yield Cell(question="equal", rate=0.6, policy=policy, drift="half wave", delay="37 % late")
 
 
 def _edge_cells() -> Iterator[Cell]:
@@ -143,9 +135,9 @@ def _edge_cells() -> Iterator[Cell]:
         yield replace(base, rate=0.9, difference=MDE)
         yield replace(base, rate=0.95, difference=-MDE)
         if policy == "thompson":
-            # A rate near 1 and the other arm near its floor: some 20 failures, no normal distribution yet.
-            yield replace(base, rate=0.98, difference=-MDE, is_limit=True)
-            yield replace(base, rate=0.93, difference=MDE, is_limit=True)
+            # A rate near 1 and the other arm near its floor: few failures, no normal distribution for long.
+            yield replace(base, rate=0.98, difference=-MDE)
+            yield replace(base, rate=0.93, difference=MDE)
         yield replace(base, question="guardrail", difference=-MDE)
         yield replace(base, question="guardrail", difference=-MDE, drift="half wave", delay="by arm")
         yield replace(base, question="guardrail", rate=0.95, difference=-MDE)
@@ -158,37 +150,49 @@ def _power_cells() -> Iterator[Cell]:
 
 
 def measure(cell: Cell, runs: int, seed: int) -> dict[str, np.ndarray]:
-    """Per run: whether each claim was ever made (or the interval ever missed), or when."""
+    """Per run: whether each claim was ever made (or the interval ever missed), or when.
+
+    As in the product, nothing is claimed from the look on at which outcomes are proven to be missing unevenly.
+    """
     history = cell.run(runs, seed)
     needed = thresholds(alpha=ALPHA, contrasts=cell.arms - 1)
+    warned = _warned_at(history, needed)
     if cell.question == "power":
         return {"better_at": claimed_at(history, "better", needed.direction).min(axis=1)}
     if cell.question == "guardrail":
-        return {"harmed": np.isfinite(claimed_at(history, "worse", needed.harm, margin=MDE)).any(axis=1)}
-    found = {"sequence": _sequence_missed(cell, history)}
+        return {"harmed": _ever(claimed_at(history, "worse", needed.harm, margin=MDE), warned)}
+    found = {"sequence": _sequence_missed(cell, history, warned)}
     if cell.question == "edge":
         # Equivalent is who is neither better nor worse by the region.
         both = [claimed_at(history, way, needed.equivalence, margin=-MDE) for way in ("better", "worse")]
-        return found | {"equivalent": np.isfinite(np.maximum(*both)).any(axis=1)}
-    return found | _claims_of_equals(history, needed)
-
-
-def _claims_of_equals(history: History, needed: Thresholds) -> dict[str, np.ndarray]:
+        return found | {"equivalent": _ever(np.maximum(*both), warned)}
     better, worse = (claimed_at(history, way, needed.direction) for way in ("better", "worse"))
     first = np.minimum(better, worse)
     counts = running_counts(history)
-    found = {
-        "better": np.isfinite(better).any(axis=1),
-        "any": np.isfinite(first).any(axis=1),
+    found |= {
+        "better": _ever(better, warned),
+        "any": _ever(first, warned),
         "seed_rule": z_test_claims(counts, least=10).any(axis=(1, 2)),
         "best_95": probability_best_claims(counts).any(axis=(1, 2)),
         "z_interval": z_test_claims(counts)[:, -1, 1],
     }
     if np.isfinite(history.outcome).all():
         return found
-    absent = replace(history, outcome=np.isnan(history.outcome).astype(np.float64))
-    warned = claimed_at(absent, "two-sided", needed.missing, effects=()).min(axis=1)
-    return found | {"unwarned": first.min(axis=1) < warned}
+    return found | {"unwarned": np.isfinite(first).any(axis=1)}
+
+
+def _warned_at(history: History, needed: Thresholds) -> np.ndarray:
+    """Units until outcomes are proven to be missing unevenly, shape (run, 1); inf where they are not."""
+    absent = np.isnan(history.outcome)
+    if not absent.any():
+        return np.full((len(absent), 1), np.inf)
+    shown = replace(history, outcome=absent.astype(np.float64))
+    return claimed_at(shown, "two-sided", needed.missing, effects=()).min(axis=1, keepdims=True)
+
+
+def _ever(claimed: np.ndarray, warned: np.ndarray) -> np.ndarray:
+    """Runs with a claim, shape (run, contrast), before the warning."""
+    return np.asarray((claimed < warned).any(axis=1))
 
 
 def claimed_at(
@@ -208,11 +212,12 @@ def claimed_at(
     )
 
 
-def _sequence_missed(cell: Cell, history: History) -> np.ndarray:
+def _sequence_missed(cell: Cell, history: History, warned: np.ndarray) -> np.ndarray:
     level = 1.0 - ALPHA / (cell.arms - 1)
     seen = running_sequences(history, planned=UNITS, confidence_level=level)
     missed = (seen.lower > cell.difference) | (seen.upper < cell.difference)
-    return np.asarray(missed[..., 1:].any(axis=(1, 2)))
+    look = BATCH * (np.arange(missed.shape[1]) + 1.0)
+    return np.asarray((missed[..., 1:].any(axis=2) & (look < warned)).any(axis=1))
 
 
 def row(cell: Cell, found: dict[str, np.ndarray]) -> dict[str, object]:
@@ -229,8 +234,7 @@ def row(cell: Cell, found: dict[str, np.ndarray]) -> dict[str, object]:
         return result | {"power": power, "units_to_claim": units, "failed": ["power"] if short else []}
     shares = {name: float(ever.mean()) for name, ever in found.items()}
     failed = [name for name, level in LEVELS.items() if shares.get(name, 0.0) > limit(level, runs)]
-    judged = [name for name in failed if not cell.is_limit or name == "unwarned"]
-    return result | shares | {"failed": judged, "exceeds": failed}
+    return result | shares | {"failed": failed}
 
 
 def limit(level: float, runs: int) -> float:
@@ -268,7 +272,7 @@ COLUMNS: dict[Question, tuple[str, ...]] = {
 HEADS = {
     "better": "“better”",
     "any": "“better” or “worse”",
-    "unwarned": "… before a warning",
+    "unwarned": "… without the warning",
     "sequence": "sequence misses",
     "z_interval": "z interval misses at the end",
     "seed_rule": "seed's rule",
@@ -302,8 +306,8 @@ def _shown(item: dict[str, object], name: str) -> str:
         return "-"
     if name == "units_to_claim":
         return f"{value:,.0f}".replace(",", " ")
-    exceeds = item.get("exceeds")
-    mark = " (!)" if isinstance(exceeds, list) and name in exceeds else ""
+    failed = item.get("failed")
+    mark = " (!)" if isinstance(failed, list) and name in failed else ""
     return f"{100 * value:.1f} %{mark}"
 
 

@@ -11,7 +11,7 @@ from engine.adaptive import aipw_estimate
 from engine.checks import check_arm
 from engine.many_posteriors import probability_best_rates
 from engine.proportions import z_test
-from engine.sequential import EProcess
+from engine.sequential import ENOUGH_OF_EACH, ENOUGH_PER_ARM, EProcess
 from engine.simulation import History
 from engine.statistics import BinaryCounts, Interval, Moments
 
@@ -135,19 +135,20 @@ def probability_best_claims(
     return np.asarray((best >= level) & (counts.n.min(axis=-1, keepdims=True) >= least))
 
 
-def running_sequences(
-    history: History, *, planned: int, confidence_level: float = 0.95, least: int = 100
-) -> Interval:
+def running_sequences(history: History, *, planned: int, confidence_level: float = 0.95) -> Interval:
     """The AIPW confidence sequence at each look, shape (run, look, arm).
+
+    It is nan until the arm and the control have 100 outcomes each, and 20 successes and 20 failures of a share.
 
     Parameters
     ----------
     planned : Units at which it shall be narrowest.
-    least : Outcomes that the arm and the control must have; nan before.
     """
     statistics = batch_statistics(history)
-    enough = np.cumsum(statistics.n, axis=1)
-    enough = np.minimum(enough, enough[..., :1]) >= least
+    enough = _have(statistics.n, ENOUGH_PER_ARM)
+    if isinstance(statistics, BinaryCounts):
+        enough &= _have(statistics.successes, ENOUGH_OF_EACH)
+        enough &= _have(statistics.n - statistics.successes, ENOUGH_OF_EACH)
     lower, upper = np.full((2, *enough.shape), np.nan)
     for look in range(enough.shape[1]):
         if enough[:, look, 1:].any():
@@ -156,6 +157,12 @@ def running_sequences(
             ).sequence(planned=planned, confidence_level=confidence_level)
             lower[:, look], upper[:, look] = found.lower, found.upper
     return Interval(lower=np.where(enough, lower, np.nan), upper=np.where(enough, upper, np.nan))
+
+
+def _have(counts: np.ndarray, least: int) -> np.ndarray:
+    """Where an arm and the control have so many by then, shape (run, look, arm)."""
+    so_far = np.cumsum(counts, axis=1)
+    return np.asarray(np.minimum(so_far, so_far[..., :1]) >= least)
 
 
 def _until(statistics: Statistics, look: int) -> Statistics:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks.bandits import DECIDE_BY, DECISIONS, lai_robbins, until_decided
+from benchmarks.bandits import DECIDE_BY, DECISIONS, closest_challenger, lai_robbins, until_decided
 from benchmarks.track_and_stop import (
     characteristic_time,
     evidence,
@@ -14,6 +14,8 @@ from benchmarks.track_and_stop import (
     stopping_threshold,
     track,
 )
+from engine.beta_binomial import BetaPosterior, probability_best
+from engine.thompson import transport_split
 from tests.engine.references import cases, reference
 
 
@@ -94,3 +96,14 @@ def test_top_two_stays_close_to_track_and_stop():
     assert top_two.mean() <= in_theory * rival.mean() + 2 * error
     assert rival.mean() == pytest.approx(1553, abs=3.5 * np.hypot(rival.std() / np.sqrt(runs), 87))
     assert all(correct.mean() >= 0.9 for _, correct in found)
+
+
+@given(st.integers(0, 10_000))
+def test_the_closest_challenger_of_many_runs_is_the_engines(seed):
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 400, (3, 4)).astype(float)
+    successes = np.floor(n * rng.random((3, 4)))
+    for row, found in enumerate(closest_challenger(n, successes)):
+        posterior = BetaPosterior(1.0 + successes[row], 1.0 + n[row] - successes[row])
+        expected = transport_split(probability_best(posterior), posterior)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
