@@ -28,6 +28,11 @@ class Metric(Record, frozen=True, kw_only=True):
     role: Role = "secondary"
     margin: float | None = None
 
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is: times a difference, higher is better."""
+        return 1.0 if self.direction == "increase" else -1.0
+
 
 class NewMetric(Request, frozen=True, kw_only=True):
     """A metric as the manager declares it."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from engine.proportions import ZTest, newcombe_interval, wilson_interval, z_test
     from engine.sample_ratio import SampleRatioTest, sample_ratio_test
     from engine.sequential import EProcess, confidence_sequence
+    from engine.simulated_policy import Policy
+    from engine.simulation import History, Scenario, simulate
     from engine.statistics import BinaryCounts, Interval, Moments
     from engine.strata import StratifiedEstimate, stratified_estimate
     from engine.thompson import thompson_split, top_two_split, transport_split
@@ -47,12 +49,15 @@ __all__ = [
     "BetaPosterior",
     "BinaryCounts",
     "EProcess",
+    "History",
     "Interval",
     "Moments",
     "NormalPosterior",
+    "Policy",
     "PolicyValue",
     "SampleRatioTest",
     "SampleSize",
+    "Scenario",
     "StratifiedEstimate",
     "WelchTest",
     "ZTest",
@@ -79,6 +84,7 @@ __all__ = [
     "sample_size",
     "sample_size_mean",
     "served_split",
+    "simulate",
     "snips",
     "stratified_estimate",
     "thompson_split",
@@ -97,12 +103,15 @@ _MODULE_OF = {
     "BetaPosterior": "beta_binomial",
     "BinaryCounts": "statistics",
     "EProcess": "sequential",
+    "History": "simulation",
     "Interval": "statistics",
     "Moments": "statistics",
     "NormalPosterior": "normal",
+    "Policy": "simulated_policy",
     "PolicyValue": "off_policy",
     "SampleRatioTest": "sample_ratio",
     "SampleSize": "power",
+    "Scenario": "simulation",
     "StratifiedEstimate": "strata",
     "WelchTest": "means",
     "ZTest": "proportions",
@@ -129,6 +138,7 @@ _MODULE_OF = {
     "sample_size": "power",
     "sample_size_mean": "power",
     "served_split": "allocation",
+    "simulate": "simulation",
     "snips": "off_policy",
     "stratified_estimate": "strata",
     "thompson_split": "thompson",

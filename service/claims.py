@@ -190,9 +190,7 @@ def sequence_of_one(
 ) -> SequenceOfOne:
     """The confidence sequence of one variant against the control, higher is better."""
     both = sequence_of(found, known, alpha=alpha)
-    lower, upper = float(both.lower[index]), float(both.upper[index])
-    if metric.direction == "decrease":
-        lower, upper = -upper, -lower
+    lower, upper = sorted((metric.sign * float(both.lower[index]), metric.sign * float(both.upper[index])))
     statistics = only(known.tally.whole(metric), np.array([index, known.control]))
     rarest = None
     if isinstance(statistics, BinaryCounts):

@@ -180,14 +180,13 @@ def _recommendation(
 
 def _contrast(known: Known, item: Comparison, claim: Claims, goal: Analysis, index: int) -> Contrast:
     found = item.adaptive.estimate
-    is_less_better = goal.metric.direction == "decrease"
     return Contrast(
         name=item.variant,
         better=claim.better,
         worse=claim.worse,
         equivalent=claim.equivalent,
         evidence=_in_words(known, item.always_valid, claim),
-        estimate=-found if found is not None and is_less_better else found,
+        estimate=None if found is None else goal.metric.sign * found,
         expected_loss=number(goal.expected_loss[index]),
         harmed=claim.harmed,
     )

@@ -94,7 +94,14 @@ def test_an_ab_test_is_started_fed_read_and_stopped(shared: RunningServer):
     assert (test["calls_a"], test["calls_b"]) == (len(quality[a]), len(quality[b]))
     assert test["quality_a"] == pytest.approx(fmean(quality[a]))
     assert test["quality_b"] == pytest.approx(fmean(quality[b]))
-    assert test["significance"]["action"] == "keep_collecting"
+    seen = test["significance"]
+    assert seen["action"] == "keep_collecting"
+    # Evidence and belief side by side; every call was resolved, so nothing speaks for either.
+    assert 0.0 < seen["e_value"] < 20.0
+    assert seen["always_valid_p_value"] == 1.0
+    assert seen["always_valid_interval"] == [None, None]
+    assert 0.0 < seen["probability_better"] < 1.0
+    assert any("e-value" in reason for reason in seen["because"])
     stopped = shared.manager.patch(f"/prompts/ab-tests/{test['id']}/stop").json()
     assert (stopped["status"], stopped["calls_a"]) == ("stopped", test["calls_a"])
     again = shared.manager.patch(f"/prompts/ab-tests/{test['id']}/stop")

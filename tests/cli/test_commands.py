@@ -90,6 +90,7 @@ def test_an_imported_file_gives_a_report_and_importing_it_again_changes_nothing(
     resolved = [variant["metrics"]["resolved"]["mean"] for variant in report["variants"]]
     # i % 3 == 0 for i in 0..19: 0, 6, 12, 18 are even, 3, 9, 15 odd
     assert resolved == [0.4, 0.3]
+    assert report["evidence"]["units"] == 20  # each is read once
     assert run(database_url, "verify").returncode == 0
     exported = run(database_url, "export", "aa").stdout.splitlines()
     assert len(exported) == 21

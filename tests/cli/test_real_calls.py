@@ -30,6 +30,12 @@ def test_an_a_a_test_on_real_calls_shows_no_difference(database_url):
     assert lower < 0 < upper
     assert goal["z_test"]["p_value"] > 0.05
     assert not goal["seed_rule"]["declares_winner"]
+    assert goal["always_valid"]["e_value"] < 20
+    assert goal["always_valid"]["n"] == 152
+    plain, adjusted = goal["adaptive"], goal["adaptive"]["segment_adjusted"]
+    assert adjusted["standard_error"] < 0.8 * plain["standard_error"]  # the task explains .43 of the variance
+    table = run(database_url, "report", "airline-aa").stdout
+    assert all(word in table for word in ("e-value", "P(better)", "P(best)", "keep control"))
     assert report["recommendation"]["action"] == "keep_control"
     assert any("no difference shown" in reason for reason in report["recommendation"]["because"])
     assert run(database_url, "verify").returncode == 0
