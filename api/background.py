@@ -10,7 +10,7 @@ from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
 from api.settings import Settings
-from service.reallocate import reallocate_fully, running_ids
+from service.reallocate import ids_to_pass, reallocate_fully
 from storage.away import is_storage_away
 from storage.database import Database
 
@@ -75,7 +75,7 @@ async def keep_reallocating(
 async def reallocate_all(database: Database, clock: Clock) -> bool:
     """One pass, each experiment in its own transaction; whether any split moved."""
     async with database.reading() as connection:
-        ids = await running_ids(connection)
+        ids = await ids_to_pass(connection)
     moved = False
     for experiment_id in ids:
         try:

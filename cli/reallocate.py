@@ -4,7 +4,7 @@ import click
 
 from api.clock import utc_now
 from cli.running import run_with_database
-from service.reallocate import Reallocated, reallocate_fully, running_ids
+from service.reallocate import Reallocated, ids_to_pass, reallocate_fully
 from storage.database import Database
 
 
@@ -21,7 +21,7 @@ def reallocate(force: bool) -> None:
 
     async def work(database: Database) -> list[Reallocated]:
         async with database.reading() as connection:
-            ids = await running_ids(connection)
+            ids = await ids_to_pass(connection)
         return [await reallocate_fully(database, item, utc_now, force=force) for item in ids]
 
     for item in run_with_database(work):

@@ -71,7 +71,7 @@ def _comparison(item: Comparison) -> tuple[str, ...]:
         return ("no data", "", "", "")
     return (
         f"{item.adaptive.estimate:+.{digits}f}",
-        "-" if item.always_valid.e_value is None else f"{item.always_valid.e_value:.3g}",
+        _largest_e_value(item.always_valid.p_value),
         _pair(item.always_valid.interval, digits),
         _number(item.bayes.probability_better, 4),
     )
@@ -107,6 +107,13 @@ def _percent(share: float) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _largest_e_value(p_value: float | None) -> str:
+    """1 / p: what counts is the largest so far."""
+    if p_value is None:
+        return "-"
+    return f"{1.0 / p_value:.3g}" if p_value > 0.0 else "> 1e300"
 
 
 def _pair(pair: Pair, digits: int) -> str:

@@ -88,8 +88,9 @@ class AlwaysValid(Record, frozen=True, kw_only=True):
 
     `e_value` is the two-sided evidence now, `p_value` 1 / the largest so far; both are null for an amount.
     `p_value_adjusted` is for the number of variants on the goal, and for the false discovery rate over all
-    comparisons on the other metrics. `n` counts the units read. The interval is a confidence sequence
-    of variant minus control, null while the normal approximation does not hold; `reason` says why.
+    comparisons on the other metrics. `n` counts the units read. The interval is a confidence sequence of
+    variant minus control, on the goal at alpha over the number of variants; null while the normal
+    approximation does not hold, and `reason` says why.
     """
 
     e_value: float | None = None

@@ -94,9 +94,10 @@ def recommend(
 
     Returns
     -------
-    "investigate" when the data cannot be trusted; "switch" to a variant that is better, cheap to be wrong
-    about and harmless; "pause_variant" for one proven worse or harmful while others are still in the
-    running; "keep_control" when none is; "equivalent" when all are as good as the control; otherwise
+    "investigate" when the data cannot be trusted, or when it ended with better variants and it is open which
+    to take; "switch" to a variant that is better, cheap to be wrong about and harmless; "equivalent" when all
+    that are left are as good as the control; "pause_variant" for one proven worse or harmful while others are
+    still in the running; "keep_control" when none is, or nothing was shown in the end; otherwise
     "keep_collecting".
 
     Examples
@@ -119,18 +120,20 @@ def recommend(
     if cheap and progress.days_left <= 0.0:
         return _switch(min(cheap, key=_loss), control, threshold_of_caring)
     out = [item for item in contrasts if item.is_out]
-    if out and (running or progress.days_left > 0.0) and not progress.ended:
-        return _pause(out, running, winners, progress, control, threshold_of_caring)
-    if out and not running:
-        return Recommendation("keep_control", control, tuple(_why_out(item, control) for item in out))
     if running and all(item.equivalent for item in running) and progress.days_left <= 0.0:
         because = [f"{item.name} is as good as {control}: {item.evidence}" for item in running]
         because += [_why_out(item, control) for item in out]
         return Recommendation("equivalent", control, tuple(because))
+    if out and (running or progress.days_left > 0.0) and not progress.ended:
+        return _pause(out, running, winners, progress, control, threshold_of_caring)
+    if out and not running:
+        return Recommendation("keep_control", control, tuple(_why_out(item, control) for item in out))
     if progress.ended:
-        return Recommendation(
-            "keep_control", control, _end_early(progress, running, out, control, threshold_of_caring)
-        )
+        why = _end_early(progress, running, out, control, threshold_of_caring)
+        if winners:
+            needed = ("a new experiment among those that are better, over the minimum duration",)
+            return Recommendation("investigate", None, why, needed)
+        return Recommendation("keep_control", control, why)
     return Recommendation(
         "keep_collecting",
         None,
@@ -174,9 +177,8 @@ def _by(item: Contrast) -> str:
 def _why_out(item: Contrast, control: str) -> str:
     harms = f"{item.name} makes {', '.join(item.harmed)} worse by more than the margin" if item.harmed else ""
     if item.worse:
-        return f"{item.name} is worse than {control}{_by(item)}: {item.evidence}" + (
-            f"; {harms}" if harms else ""
-        )
+        by = "" if item.estimate is None else f" by {abs(item.estimate):.4g}"
+        return f"{item.name} is worse than {control}{by}: {item.evidence}" + (f"; {harms}" if harms else "")
     return harms + (f", although it is better on the goal ({item.evidence})" if item.better else "")
 
 
@@ -248,8 +250,8 @@ def _calls_needed(progress: Progress) -> str:
     if missing > 0:
         return f"about {_whole(missing)} more calls to find {progress.effect}"
     return (
-        f"more calls: the planned {_whole(progress.planned_calls)} are there and showed no {progress.effect}; "
-        "stop, or go on for a smaller difference"
+        f"more calls: the planned {_whole(progress.planned_calls)} are there and nothing was shown; stop, or go on "
+        "for a smaller difference"
     )
 
 

@@ -2,7 +2,8 @@
 
 Each variant is compared with the control once, so with k variants beside it every threshold is k times as
 high (Bonferroni), and a claim in one direction has half of alpha, as in any two-sided test. Then the chance
-that the experiment ever makes a false claim about the goal is at most alpha.
+that "better" or "worse" is ever said falsely of the variants of the start is at most alpha; one that comes
+later as the k-th adds alpha / k.
 """
 
 import math
@@ -37,8 +38,12 @@ class Thresholds:
     missing: float
 
 
-def thresholds(*, alpha: float, contrasts: int) -> Thresholds:
+def thresholds(*, alpha: float, contrasts: int, guardrails: int = 1) -> Thresholds:
     """Thresholds for `contrasts` variants beside the control, at level `alpha` for the goal.
+
+    Parameters
+    ----------
+    guardrails : How many there are; each variant may be paused by any of them.
 
     Examples
     --------
@@ -54,7 +59,7 @@ def thresholds(*, alpha: float, contrasts: int) -> Thresholds:
     return Thresholds(
         direction=math.log(2.0 * contrasts / alpha),
         equivalence=math.log(contrasts / alpha),
-        harm=math.log(contrasts / HARM_ALPHA),
+        harm=math.log(contrasts * max(guardrails, 1) / HARM_ALPHA),
         missing=math.log(contrasts / MISSING_ALPHA),
     )
 

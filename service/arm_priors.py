@@ -17,7 +17,7 @@ async def read_priors(
 
     Only a binary goal has one. Counts are never copied: that would lend the new text the old one's certainty.
     """
-    later = [item for item in experiment.variants if item.live and item.created_at > experiment.started_at]
+    later = [item for item in experiment.variants if item.created_at > experiment.started_at]
     if not later or experiment.goal_metric.kind != "binary":
         return {}
     past = await past_arms(connection, experiment.prompt_id, experiment.goal, besides=experiment.id)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from domain.experiments import Experiment, Variant
 from domain.metrics import Metric
 from engine.adaptive import AipwEstimate, aipw_estimate
 from engine.guardrails import (
-    HARM_ALPHA,
     GuardrailState,
     SequenceOfOne,
     Thresholds,
@@ -41,39 +40,38 @@ class Guardrail:
 class Claims:
     """What is shown about one variant against the control, on the goal unless said otherwise.
 
-    Nothing is, once outcomes are missing unevenly.
+    Nothing is, once outcomes are missing unevenly; but a variant that was `is_out`, proven worse or harmful,
+    before does not come back for that. `needed` is the two-sided e-value of a claim.
     """
 
     better: bool
     worse: bool
     equivalent: bool
     missing_differs: bool
+    is_out: bool
+    needed: float
     guardrails: tuple[Guardrail, ...]
 
     @property
     def harmed(self) -> tuple[str, ...]:
         """Guardrails that it makes worse by more than their margin."""
-        harmed = (item.metric for item in self.guardrails if item.status == "harmed")
-        return () if self.missing_differs else tuple(harmed)
+        return tuple(item.metric for item in self.guardrails if item.status == "harmed")
 
-    @property
-    def is_out(self) -> bool:
-        """Whether it gets no more calls."""
-        return self.worse or bool(self.harmed)
+
+def contrasts_of(experiment: Experiment, variant: Variant) -> int:
+    """Among how many comparisons a variant was when it came: later ones do not take back what was shown."""
+    return sum(not v.is_control and v.created_at <= variant.created_at for v in experiment.variants)
 
 
 def claims_of(known: Known) -> dict[str, Claims]:
-    """What is shown, by variant; the control has no entry. What was shown once stays shown."""
-    if not known.contrasts:
-        return {}
-    limits = thresholds(alpha=known.experiment.alpha, contrasts=known.contrasts)
+    """What is shown, by variant; the control has no entry. What an e-value showed once stays shown."""
     estimates = {
         metric.name: estimate(metric, known)
         for metric in known.experiment.metrics
         if metric.role == "guardrail" or metric.name == known.experiment.goal
     }
     return {
-        variant.key: _claims(index, variant, known, limits, estimates)
+        variant.key: _claims(index, variant, known, estimates)
         for index, variant in enumerate(known.experiment.variants)
         if not variant.is_control
     }
@@ -87,19 +85,22 @@ def may_drop(experiment: Experiment, evidence: Mapping[str, Evidence], split: Ma
     judged = [m for m in experiment.metrics if m.role == "guardrail" or m.name == experiment.goal]
     if any(metric.kind == "amount" for metric in judged):
         return True
-    others = [v for v in experiment.variants if not v.is_control]
-    limits = thresholds(alpha=experiment.alpha, contrasts=max(len(others), 1))
-    return any(
-        log_e_max(evidence.get(metric.name), variant.key, claim) >= limit
-        for variant in others
-        if split.get(variant.key, 0) > 0
-        for metric in judged
-        for claim, limit in _dropping(metric, experiment, limits)
-    )
+    for variant in experiment.variants:
+        if variant.is_control or not split.get(variant.key, 0):
+            continue
+        limits = _limits(experiment, variant)
+        for metric in judged:
+            is_goal = metric.name == experiment.goal
+            log_e = log_e_max(evidence.get(metric.name), variant.key, "worse" if is_goal else "harmed")
+            if log_e >= (limits.direction if is_goal else limits.harm):
+                return True
+    return False
 
 
-def _dropping(metric: Metric, experiment: Experiment, limits: Thresholds) -> list[tuple[Claim, float]]:
-    return [("worse", limits.direction)] if metric.name == experiment.goal else [("harmed", limits.harm)]
+def _limits(experiment: Experiment, variant: Variant) -> Thresholds:
+    guardrails = sum(metric.role == "guardrail" for metric in experiment.metrics)
+    contrasts = contrasts_of(experiment, variant)
+    return thresholds(alpha=experiment.alpha, contrasts=contrasts, guardrails=max(guardrails, 1))
 
 
 def running_mask(known: Known, claims: dict[str, Claims]) -> np.ndarray:
@@ -132,36 +133,39 @@ def log_e_max(evidence: Evidence | None, variant: str, claim: Claim) -> float:
     return process.log_e_max if process else 0.0
 
 
-def _claims(
-    index: int, variant: Variant, known: Known, limits: Thresholds, estimates: dict[str, AipwEstimate]
-) -> Claims:
-    goal = known.experiment.goal_metric
+def _claims(index: int, variant: Variant, known: Known, estimates: dict[str, AipwEstimate]) -> Claims:
+    experiment, goal = known.experiment, known.experiment.goal_metric
+    limits = _limits(experiment, variant)
     evidence = known.evidence.get(goal.name)
 
     def shown(claim: Claim, limit: float) -> bool:
         return log_e_max(evidence, variant.key, claim) >= limit
 
     if goal.kind == "amount":
-        alpha = known.experiment.alpha / known.contrasts
+        alpha = experiment.alpha / contrasts_of(experiment, variant)
         one = sequence_of_one(goal, known, estimates[goal.name], index, alpha=alpha)
         better, worse = one.is_readable and one.lower > 0.0, one.is_readable and one.upper < 0.0
         equivalent = False
     else:
         better, worse = shown("better", limits.direction), shown("worse", limits.direction)
         equivalent = shown("not_above", limits.equivalence) and shown("not_below", limits.equivalence)
-    missing_differs = shown("missing", limits.missing)
+    guardrails = tuple(
+        _guardrail(metric, index, variant, known, limits, estimates[metric.name])
+        for metric in experiment.metrics
+        if metric.role == "guardrail"
+    )
+    is_fair = not shown("missing", limits.missing)
+    is_bad = (worse and not better) or any(item.status == "harmed" for item in guardrails)
+    is_paused = variant.live and known.current.split.get(variant.key, 0) == 0
     return Claims(
-        # Under a drifting difference both may be shown one after the other: then neither speaks. And what
-        # arrived is no fair sample where outcomes are missing unevenly.
-        better=better and not worse and not missing_differs,
-        worse=worse and not better and not missing_differs,
-        equivalent=equivalent and not missing_differs,
-        missing_differs=missing_differs,
-        guardrails=tuple(
-            _guardrail(metric, index, variant, known, limits, estimates[metric.name])
-            for metric in known.experiment.metrics
-            if metric.role == "guardrail"
-        ),
+        # Under a drifting difference both may be shown one after the other: then neither speaks.
+        better=better and not worse and is_fair,
+        worse=worse and not better and is_fair,
+        equivalent=equivalent and is_fair,
+        missing_differs=not is_fair,
+        is_out=is_bad and (is_fair or is_paused),
+        needed=0.5 * math.exp(limits.direction),
+        guardrails=guardrails if is_fair else tuple(replace(item, status="unknown") for item in guardrails),
     )
 
 
@@ -169,18 +173,22 @@ def _guardrail(
     metric: Metric, index: int, variant: Variant, known: Known, limits: Thresholds, found: AipwEstimate
 ) -> Guardrail:
     margin = metric.margin or 0.0
+    evidence = known.evidence.get(metric.name)
     log_e = None
     if metric.kind != "amount" and margin < 1.0:
-        log_e = log_e_max(known.evidence.get(metric.name), variant.key, "harmed")
+        log_e = log_e_max(evidence, variant.key, "harmed")
+    status = guardrail_status(
+        margin=margin,
+        sequence=sequence_of_one(metric, known, found, index, alpha=2.0 * math.exp(-limits.harm)),
+        log_e_max=log_e,
+        harm_threshold=limits.harm,
+    )
+    if log_e_max(evidence, variant.key, "missing") >= limits.missing:
+        status = "unknown"  # told more often for one variant than for the other: no fair sample
     return Guardrail(
         metric=metric.name,
         margin=margin,
-        status=guardrail_status(
-            margin=margin,
-            sequence=sequence_of_one(metric, known, found, index, alpha=2.0 * HARM_ALPHA / known.contrasts),
-            log_e_max=log_e,
-            harm_threshold=limits.harm,
-        ),
+        status=status,
         e_value=None if log_e is None else math.exp(min(log_e, 700.0)),
     )
 
@@ -191,8 +199,13 @@ def sequence_of_one(
     """The confidence sequence of one variant against the control, higher is better."""
     both = sequence_of(found, known, alpha=alpha)
     lower, upper = sorted((metric.sign * float(both.lower[index]), metric.sign * float(both.upper[index])))
-    statistics = only(known.tally.whole(metric), np.array([index, known.control]))
+    pair = np.array([index, known.control])
+    together = (known.probability[:, pair] > 0.0).all(axis=1, keepdims=True)
+    statistics = where_served(only(known.tally.by_place(metric), pair), together)
     rarest = None
     if isinstance(statistics, BinaryCounts):
-        rarest = int(min(statistics.successes.min(), (statistics.n - statistics.successes).min()))
-    return SequenceOfOne(lower=lower, upper=upper, smaller_n=int(statistics.n.min()), rarest=rarest)
+        good = statistics.successes.sum(axis=0)
+        rarest = int(min(good.min(), (statistics.n.sum(axis=0) - good).min()))
+    return SequenceOfOne(
+        lower=lower, upper=upper, smaller_n=int(statistics.n.sum(axis=0).min()), rarest=rarest
+    )

@@ -31,7 +31,7 @@ from engine.statistics import BinaryCounts
 from engine.strata import StratifiedEstimate, stratified_estimate
 from service.analysis import Analysis, number, pair
 from service.belief import Posterior
-from service.claims import Claims, estimate, log_e_max, sequence_of, sequence_of_one
+from service.claims import Claims, contrasts_of, estimate, log_e_max, sequence_of, sequence_of_one
 from service.known import Known
 from service.statistics import Statistics
 
@@ -104,7 +104,8 @@ def _always_valid(
 ) -> AlwaysValid:
     metric = analysis.metric
     variant = known.experiment.variants[index].key
-    alpha = known.experiment.alpha
+    variants_compared = contrasts_of(known.experiment, known.experiment.variants[index])
+    alpha = known.experiment.alpha / (variants_compared if metric.role == "goal" else 1)
     is_readable = sequence_of_one(metric, known, found, index, alpha=alpha).is_readable
     is_sample = not claims[variant].missing_differs
     ends = pair(sequence_of(found, known, alpha=alpha), index)
@@ -121,7 +122,7 @@ def _always_valid(
         e_value=math.exp(min(log_e, LARGEST_LOG)),
         log_e_value=log_e,
         p_value=p_value,
-        p_value_adjusted=min(1.0, p_value * known.contrasts),
+        p_value_adjusted=min(1.0, p_value * variants_compared),
         interval=interval,
         n=_read(evidence, variant),
         reason=_why_no_interval(is_readable, is_sample),

@@ -46,16 +46,17 @@ async def gather_evidence(
     Whether settled units are left for another pass: a transaction reads at most 5 000, since on SQLite
     calls wait for its end.
     """
+    ended = ended or experiment.status == "stopped"
     known = {} if anew else await find_evidence(connection, experiment.id)
     is_behind = False
     for metric in experiment.metrics:
-        if metric.kind == "amount" and metric.name != experiment.goal:
+        if metric.kind == "amount" and metric.role == "secondary":
             continue  # without an upper bound there is no bet that cannot be lost
         before = known.get(metric.name, Evidence(metric=metric.name))
         after, has_more = await _read_on(connection, experiment, metric, before, now=now, ended=ended)
         while has_more and ended:
             after, has_more = await _read_on(connection, experiment, metric, after, now=now, ended=ended)
-        if after.units != before.units or anew:
+        if after.units != before.units or anew or ended:
             await store_evidence(connection, experiment.id, after, now=now)
         is_behind |= has_more
     return is_behind
@@ -88,7 +89,7 @@ async def _read_on(
 def _settled(units: Sequence[UnitOutcome], given_up: dt.datetime) -> Sequence[UnitOutcome]:
     """The units before the first one that is still waited for."""
     for index, unit in enumerate(units):
-        if unit.value is None and unit.assigned_at > given_up:
+        if unit.value is None and unit.reason == "SPLIT" and unit.assigned_at > given_up:
             return units[:index]
     return units
 
@@ -109,13 +110,15 @@ def read_units(
     """
     value = _outcomes(metric, units)
     variant = np.array([unit.variant_id for unit in units])
+    # Given while the database was away: known late or from its outcome, so not in the order of assignment.
+    bets = np.array([unit.reason == "SPLIT" for unit in units])
     control = experiment.control
     processes = []
     for other in experiment.variants:
         pair = (variant == other.id) | (variant == control.id)
         if other.is_control:
             continue
-        share = _shares(other, control, units, splits)
+        share = np.where(bets, _shares(other, control, units, splits), 0.0)
         for claim in claims_of(metric, experiment.goal):
             test = _restore(evidence.process(other.key, claim), claim, metric, experiment)
             outcome = np.isnan(value).astype(float) if claim == "missing" else value
@@ -139,7 +142,7 @@ def claims_of(metric: Metric, goal: str) -> tuple[Claim, ...]:
     if metric.name == goal:
         return ("better", "worse", "not_above", "not_below", "missing")
     if metric.role == "guardrail":
-        return ("better", "worse", "harmed")
+        return ("better", "worse", "harmed", "missing")
     return ("better", "worse")
 
 

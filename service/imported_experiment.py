@@ -12,7 +12,7 @@ from domain.fields import BASIS_POINTS, ExperimentKey, Record
 from domain.metrics import Metric
 from engine.allocation import largest_remainder
 from engine.version import ENGINE_VERSION
-from service.find import experiment_of
+from service.find import allocation_now, experiment_of
 from storage.allocations import append_allocation
 from storage.audit import append_audit
 from storage.experiments import find_experiment, insert_experiment, insert_variant, is_key_taken
@@ -46,6 +46,7 @@ async def find_or_store_experiment(
     found = await find_experiment(connection, experiment.key)
     if found is not None:
         _check_same(found, experiment, prompt)
+        await _append_split(connection, found, experiment, shares, now=now)
         return found
     if await is_key_taken(connection, experiment.key):
         raise NameTaken(name=experiment.key)
@@ -114,15 +115,43 @@ async def _insert(
             is_control=position == 0,
             now=now,
         )
-    # A variant that has calls was served, so its share is at least a basis point.
-    split = largest_remainder([max(share, 1.0 / BASIS_POINTS) for share in shares])
+    split = _split(experiment, shares)
     await append_allocation(
         connection,
         experiment_id=experiment_id,
-        split={key: int(bp) for key, bp in zip(experiment.variants, split, strict=True)},
+        split=split,
         probability_best=None,
         policy="imported",
         counts={},
         engine_version=ENGINE_VERSION,
         now=now,
     )
+
+
+async def _append_split(
+    connection: AsyncConnection,
+    found: Experiment,
+    wanted: ImportedExperiment,
+    shares: Sequence[float],
+    *,
+    now: dt.datetime,
+) -> None:
+    """Another file's shares are another allocation, for its new calls."""
+    split = {variant.key: 0 for variant in found.variants} | _split(wanted, shares)
+    if split != (await allocation_now(connection, found)).split:
+        await append_allocation(
+            connection,
+            experiment_id=found.id,
+            split=split,
+            probability_best=None,
+            policy="imported",
+            counts={},
+            engine_version=ENGINE_VERSION,
+            now=now,
+        )
+
+
+def _split(experiment: ImportedExperiment, shares: Sequence[float]) -> dict[str, int]:
+    """A variant that has calls was served, so its share is at least a basis point."""
+    bounded = largest_remainder([max(share, 1.0 / BASIS_POINTS) for share in shares])
+    return {key: int(bp) for key, bp in zip(experiment.variants, bounded, strict=True)}

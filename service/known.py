@@ -20,7 +20,7 @@ from storage.counts import CountColumn, CountRow, counts_by
 from storage.evidence import find_evidence
 from storage.recount import matured_counts_by
 
-MOST_ALLOCATIONS = 100_000
+ALL = 2**31 - 1  # years of moves every few seconds
 MOST_PERIODS = 60  # more make no difference to a mean, and each costs a branch of a query
 
 
@@ -82,7 +82,7 @@ async def read_known(
     connection: AsyncConnection, experiment: Experiment, *, now: dt.datetime, with_segments: bool = True
 ) -> Known:
     """Everything about the experiment; a few queries whose cost does not grow with the calls."""
-    allocations = await list_allocations(connection, experiment.id, limit=MOST_ALLOCATIONS)
+    allocations = await list_allocations(connection, experiment.id, limit=ALL)
     rows = await _matured(connection, experiment, ("allocation_id", "variant_id"), now=now)
     tally = tally_by_allocation(experiment.variants, allocations, rows)
     told = tally_of_all(

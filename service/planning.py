@@ -35,7 +35,7 @@ def planned_calls(experiment: Experiment) -> int | None:
     """Calls of all variants, evenly split, after which the always-valid test has the planned power."""
     alpha = experiment.alpha / _contrasts(experiment)
     per_variant, _ = _per_variant(experiment, alpha, "always_valid")
-    return None if per_variant is None else per_variant * (_contrasts(experiment) + 1)
+    return None if per_variant is None else per_variant * max(len(live_variants(experiment)), 2)
 
 
 def days_left(experiment: Experiment, *, now: dt.datetime) -> float:
@@ -45,7 +45,7 @@ def days_left(experiment: Experiment, *, now: dt.datetime) -> float:
 
 
 def _contrasts(experiment: Experiment) -> int:
-    return max(len(live_variants(experiment)) - 1, 1)
+    return max(len(experiment.variants) - 1, 1)
 
 
 def _per_variant(experiment: Experiment, alpha: float, looks: Looks) -> tuple[int | None, str]:

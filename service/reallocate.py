@@ -24,11 +24,10 @@ from service.split import goal_probability_best, split_for
 from storage.allocations import append_allocation
 from storage.audit import append_audit
 from storage.database import Database
-from storage.evidence import find_evidence
-from storage.experiments import list_experiments
+from storage.evidence import find_evidence, unread_experiments
 from storage.locks import try_lock_experiment
 
-Outcome = Literal["moved", "paused", "nothing_new", "too_soon", "burning_in", "fixed", "held"]
+Outcome = Literal["moved", "paused", "nothing_new", "too_soon", "burning_in", "fixed", "held", "stopped"]
 ACTOR = "reallocate"
 
 
@@ -44,9 +43,10 @@ class Reallocated(Record, frozen=True, kw_only=True):
     is_behind: bool = False
 
 
-async def running_ids(connection: AsyncConnection) -> list[int]:
-    """The running experiments, to be passed one by one, each in its own transaction."""
-    return [item.id for item in await list_experiments(connection, status="running", limit=100_000)]
+async def ids_to_pass(connection: AsyncConnection) -> list[int]:
+    """Experiments to be passed one by one, each in its own transaction: running ones, and stopped ones whose
+    last calls are still to be read."""
+    return await unread_experiments(connection)
 
 
 async def reallocate(
@@ -60,11 +60,12 @@ async def reallocate(
     """
     held = await try_lock_experiment(connection, experiment_id)
     experiment = await experiment_with_id(connection, experiment_id)
-    if not held or experiment.status != "running":
-        current = await allocation_now(connection, experiment)
+    current = await allocation_now(connection, experiment)
+    if not held:
         return Reallocated(experiment=experiment.key, outcome="held", split=current.split)
     is_behind = await gather_evidence(connection, experiment, now=now)
-    current = await allocation_now(connection, experiment)
+    if experiment.status == "stopped":
+        return Reallocated(experiment=experiment.key, outcome="stopped", split=current.split)
     waits = _waits(experiment, current, now=now, force=force)
     # Most passes end here: what they need is a few rows, however often the split has moved.
     if waits and not may_drop(experiment, await find_evidence(connection, experiment.id), current.split):
@@ -101,7 +102,8 @@ async def _act(
     outcome = _waits(experiment, known.current, now=now, force=force) or _why_not(known, wanted)
     if outcome is not None:
         return outcome, known.current.split
-    return "moved", (await _move(connection, known, wanted, now=now)).split
+    moved = await _move(connection, known, wanted, now=now)
+    return ("nothing_new", known.current.split) if moved is None else ("moved", moved.split)
 
 
 def _goal_n(known: Known, wanted: np.ndarray) -> dict[str, int]:
@@ -121,7 +123,11 @@ def _why_not(known: Known, wanted: np.ndarray) -> Outcome | None:
     experiment = known.experiment
     n = _goal_n(known, wanted)
     # Burn-in is for the arms of the start; a later arm has earned its share from its prior's width.
-    first = {variant.key for variant in experiment.variants if variant.created_at <= experiment.started_at}
+    first = {
+        variant.key
+        for variant in experiment.variants
+        if variant.created_at <= experiment.started_at and known.current.split.get(variant.key, 0) > 0
+    }
     if any(count < experiment.policy.burn_in for key, count in n.items() if key in first):
         return "burning_in"
     if known.current.counts.get("n") == n:
@@ -131,13 +137,16 @@ def _why_not(known: Known, wanted: np.ndarray) -> Outcome | None:
 
 async def _move(
     connection: AsyncConnection, known: Known, wanted: np.ndarray, *, now: dt.datetime
-) -> Allocation:
+) -> Allocation | None:
+    """The next allocation; None where only the control gets calls and has them all already."""
     experiment = known.experiment
     best = goal_probability_best(known, wanted)
     served = [variant for variant, is_wanted in zip(experiment.variants, wanted, strict=True) if is_wanted]
     shares = split_for(experiment.policy, served, best[wanted])
     split = {variant.key: 0 for variant in experiment.variants}
     split |= {variant.key: int(bp) for variant, bp in zip(served, shares, strict=True)}
+    if len(served) == 1 and split == known.current.split:
+        return None
     return await append_allocation(
         connection,
         experiment_id=experiment.id,

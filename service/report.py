@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.experiments import Variant
 from domain.fields import BASIS_POINTS
+from domain.metrics import Metric
 from domain.report import (
     AlwaysValid,
     CallsSummary,
@@ -19,7 +20,7 @@ from domain.report import (
     SampleRatio,
     VariantReport,
 )
-from engine.decision import Contrast, Progress, recommend
+from engine.decision import THRESHOLD_OF_CARING, Contrast, Progress, recommend
 from engine.sample_ratio import SampleRatioTest, sample_ratio_test
 from service.analysis import Analysis, analyse, number
 from service.claims import Claims, claims_of, running_mask
@@ -169,13 +170,26 @@ def _recommendation(
         for index, variant in enumerate(experiment.variants)
         if variant.live and not variant.is_control
     ]
-    found = recommend(progress, contrasts, control=experiment.control.key)
+    found = recommend(
+        progress,
+        contrasts,
+        control=experiment.control.key,
+        threshold_of_caring=_caring(goal, known.control),
+    )
     return RecommendationReport(
         action=found.action,
         variant=found.variant,
         because=found.because,
         still_needed=found.still_needed,
     )
+
+
+def _caring(goal: Analysis, control: int) -> float:
+    """The expected loss that nobody minds: half a point of a share or score, half a percent of an amount."""
+    mean = number(goal.posterior.mean[control])
+    if goal.metric.kind != "amount" or mean is None:
+        return THRESHOLD_OF_CARING
+    return THRESHOLD_OF_CARING * abs(mean)
 
 
 def _contrast(known: Known, item: Comparison, claim: Claims, goal: Analysis, index: int) -> Contrast:
@@ -185,24 +199,25 @@ def _contrast(known: Known, item: Comparison, claim: Claims, goal: Analysis, ind
         better=claim.better,
         worse=claim.worse,
         equivalent=claim.equivalent,
-        evidence=_in_words(known, item.always_valid, claim),
+        evidence=_in_words(known, goal.metric, item.always_valid, claim),
         estimate=None if found is None else goal.metric.sign * found,
         expected_loss=number(goal.expected_loss[index]),
         harmed=claim.harmed,
     )
 
 
-def _in_words(known: Known, test: AlwaysValid, claim: Claims) -> str:
-    lower, upper = test.interval
-    interval = "" if lower is None or upper is None else f"difference between {lower:+.3g} and {upper:+.3g}"
+def _in_words(known: Known, metric: Metric, test: AlwaysValid, claim: Claims) -> str:
+    """The evidence so far, higher is better; the largest e-value counts, because it was allowed to look then."""
+    ends = [metric.sign * end for end in test.interval if end is not None]
+    interval = f"difference between {min(ends):+.3g} and {max(ends):+.3g}" if ends else ""
     if claim.equivalent:
         region = known.experiment.minimum_detectable_effect
         return f"differs by less than {region:g}" + (f", {interval}" if interval else "")
-    if test.e_value is None:
+    if test.p_value is None:
         return interval
-    needed = known.contrasts / known.experiment.alpha
-    e_value = f"e-value {test.e_value:.3g} (a claim needs about {needed:.3g})"
-    return f"{e_value}, {interval}" if interval else e_value
+    e_value = f"e-value {1.0 / test.p_value:.3g}" if test.p_value > 0.0 else "e-value above 1e300"
+    needed = f"{e_value} (a claim needs {claim.needed:.3g})"
+    return f"{needed}, {interval}" if interval else needed
 
 
 def _effect(known: Known) -> str:

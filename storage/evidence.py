@@ -13,6 +13,7 @@ from domain.fields import Record
 from storage.locks import is_sqlite
 from storage.schema import assignments as a
 from storage.schema import evidence as ev
+from storage.schema import experiments as e
 from storage.schema import outcomes as o
 
 
@@ -23,6 +24,7 @@ class UnitOutcome(Record, frozen=True, kw_only=True):
     unit_id: str
     variant_id: int
     allocation_id: int
+    reason: str
     value: float | None
 
 
@@ -51,6 +53,23 @@ async def store_evidence(
     )
 
 
+async def unread_experiments(connection: AsyncConnection) -> list[int]:
+    """Running experiments, and stopped ones whose last calls had not matured when their test read last."""
+    same_goal = (ev.c.experiment_id == e.c.id) & (ev.c.metric == e.c.goal)
+    query = (
+        sa.select(e.c.id, e.c.status, e.c.stopped_at, e.c.maturity_s, ev.c.updated_at)
+        .select_from(e.outerjoin(ev, same_goal))
+        .order_by(e.c.id.desc())
+    )
+    return [
+        row.id
+        for row in await connection.execute(query)
+        if row.status == "running"
+        or row.updated_at is None
+        or row.updated_at < row.stopped_at + dt.timedelta(seconds=row.maturity_s)
+    ]
+
+
 async def units_after(
     connection: AsyncConnection,
     experiment_id: int,
@@ -64,7 +83,7 @@ async def units_after(
         (o.c.prompt_id == a.c.prompt_id) & (o.c.unit_id == a.c.unit_id) & (o.c.metric == evidence.metric)
     )
     query = (
-        sa.select(a.c.assigned_at, a.c.unit_id, a.c.variant_id, a.c.allocation_id, o.c.value)
+        sa.select(a.c.assigned_at, a.c.unit_id, a.c.variant_id, a.c.allocation_id, a.c.reason, o.c.value)
         .select_from(a.outerjoin(o, same_unit))
         .where(a.c.experiment_id == experiment_id, a.c.assigned_at <= until)
         .order_by(a.c.assigned_at, a.c.unit_id)
@@ -79,6 +98,7 @@ async def units_after(
             unit_id=row.unit_id,
             variant_id=row.variant_id,
             allocation_id=row.allocation_id,
+            reason=row.reason,
             value=row.value,
         )
         for row in await connection.execute(query)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.statistics import BinaryCounts
 from storage.schema import counts as c
 from storage.schema import experiments as e
+from storage.schema import metrics as m
 from storage.schema import prompt_versions as v
 
 
@@ -18,7 +19,8 @@ async def past_arms(
     query = (
         sa.select(sa.func.sum(c.c.n), sa.func.sum(c.c.total))
         .join(e, e.c.id == c.c.experiment_id)
-        .where(e.c.prompt_id == prompt_id, e.c.id != besides, c.c.metric == metric)
+        .join(m, (m.c.experiment_id == e.c.id) & (m.c.name == c.c.metric))
+        .where(e.c.prompt_id == prompt_id, e.c.id != besides, c.c.metric == metric, m.c.kind == "binary")
         .group_by(c.c.variant_id)
     )
     rows = [(int(n), round(total)) for n, total in await connection.execute(query)]

@@ -6,28 +6,34 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
-from domain.evidence import Evidence
+from domain.evidence import Evidence, Process
 from domain.experiments import NewPolicy
 from domain.metrics import NewMetric
 from engine.adaptive import aipw_estimate
 from engine.sequential import EProcess
 from engine.statistics import BinaryCounts
-from service.evidence import gather_evidence
-from service.reallocate import reallocate_fully
+from service.claims import claims_of
+from service.evidence import gather_evidence, read_units
+from service.reallocate import ids_to_pass, reallocate_fully
+from service.report import build_report
 from storage.audit import list_audit
 from storage.database import Database
-from storage.evidence import find_evidence
+from storage.evidence import find_evidence, units_after
 from storage.schema import counts, evidence
 from tests.service.world import (
     DAY,
     MINUTE,
     NOW,
     add,
+    binary_rows,
     call,
     history,
+    known_of,
     move,
     outcome,
+    plain,
     play,
     read_experiment,
     read_report,
@@ -173,7 +179,6 @@ async def test_a_variant_that_is_proven_worse_gets_no_more_calls(database: Datab
         database,
         arms="abc",
         policy=NewPolicy(name=policy, every_s=0.0, burn_in=10_000),
-        minimum_detectable_effect=0.1,
     )
     await play(database, experiment, 1_500, luck({"a": 0.7, "b": 0.7, "c": 0.4}))
     moved = await move(database, experiment, now=LATER)
@@ -409,3 +414,97 @@ async def test_a_backlog_is_read_in_several_transactions(database: Database, mon
     assert found.units == 100
     for one, other in zip(found.processes, whole["resolved"].processes, strict=True):
         assert one.log_wealth == pytest.approx(other.log_wealth, abs=1e-12)
+
+
+def told_of(*processes: tuple[str, str, float]) -> dict[str, Evidence]:
+    """Evidence on the goal: (variant, claim, logarithm of the largest e-value)."""
+    made = [
+        Process(
+            variant=v,
+            claim=c,
+            n=(500.0, 500.0),
+            total=(1.0, 1.0),
+            total_sq=1.0,
+            log_wealth=(0.0,),
+            log_e_max=e,
+        )
+        for v, c, e in processes
+    ]
+    return {"resolved": Evidence(metric="resolved", units=1_000, processes=tuple(made))}
+
+
+def test_what_was_shown_stays_shown_when_another_variant_comes():
+    """b passed 40, the threshold of one variant beside the control; c came later and needs 80."""
+    experiment, allocation = plain(arms="abc")
+    later = replace(experiment.variants[2], created_at=NOW + DAY)
+    experiment = replace(experiment, variants=(*experiment.variants[:2], later))
+    shown = told_of(("b", "worse", np.log(45)), ("c", "worse", np.log(45)))
+    claims = claims_of(known_of(experiment, allocation, [], evidence=shown))
+    assert (claims["b"].is_out, claims["c"].is_out) == (True, False)
+
+
+@pytest.mark.parametrize(("share", "out"), [(0, True), (5_000, False)])
+def test_missing_outcomes_stop_claims_but_bring_nobody_back(share, out):
+    experiment, allocation = plain(arms="ab")
+    allocation = replace(allocation, split={"a": 10_000 - share, "b": share})
+    shown = told_of(("b", "worse", np.log(100)), ("b", "missing", np.log(1e6)))
+    (claim,) = claims_of(known_of(experiment, allocation, [], evidence=shown)).values()
+    assert (claim.worse, claim.missing_differs, claim.is_out) == (False, True, out)
+
+
+def test_a_sequence_counts_concurrent_outcomes_only():
+    """c came when the control had few calls left: 5 000 old ones of the control are no comparison."""
+    experiment, first = plain(arms="abc")
+    first = replace(first, split={"a": 5_000, "b": 5_000, "c": 0})
+    second = replace(first, id=2, number=2, split={"a": 1_000, "b": 1_000, "c": 8_000})
+    rows = binary_rows([(2_500, 5_000), (2_500, 5_000)])
+    rows += [replace(row, allocation_id=2) for row in binary_rows([(8, 15), (8, 15), (70, 140)])]
+    report = build_report(known_of(experiment, [first, second], rows), now=NOW)
+    b, c = (item.always_valid for item in report.comparisons if item.metric == "resolved")
+    assert b.interval != (None, None)
+    assert (c.interval, "100 outcomes" in (c.reason or "")) == ((None, None), True)
+
+
+async def test_the_last_calls_of_a_stopped_experiment_are_read_when_they_have_matured(database: Database):
+    experiment = await start(database, maturity_s=3_600.0)
+    await play(database, experiment, 40, luck(RATES))
+    await stop(database, now=NOW)
+    assert (await evidence_of(database)).units == 0
+    async with database.reading() as connection:
+        assert await ids_to_pass(connection) == [experiment.id]
+    done = await reallocate_fully(database, experiment.id, lambda: NOW + 61 * MINUTE)
+    assert done.outcome == "stopped"
+    assert (await evidence_of(database)).units == 40
+    async with database.reading() as connection:
+        assert await ids_to_pass(connection) == []
+
+
+async def test_calls_that_were_answered_without_the_database_are_no_bet(database: Database):
+    """Known from their outcomes alone, they come in the order of those, and never without one."""
+    experiment = await start(database)
+    given = await play(database, experiment, 20, luck(RATES))
+    async with database.reading() as connection:
+        read = await units_after(connection, experiment.id, Evidence(metric="resolved"), until=NOW, limit=100)
+    stale = [replace(unit, reason="STALE") for unit in read]
+    found = read_units(
+        experiment,
+        experiment.goal_metric,
+        Evidence(metric="resolved"),
+        stale,
+        {given[0].allocation: {"a": 5_000, "b": 5_000}},
+    )
+    assert found.units == 20
+    assert {process.log_e_max for process in found.processes} == {0.0}
+    assert {process.n for process in found.processes} == {(0.0, 0.0)}
+
+
+async def test_past_variants_of_another_kind_of_metric_are_no_prior(database: Database):
+    """An earlier experiment counted csat in points up to 10, this one as happy or not."""
+    amount = [NewMetric(name="csat", kind="amount", role="goal")]
+    experiment = await start(database, key="old", metrics=amount)
+    await play(database, experiment, 20, lambda key, index: {"csat": 7.5}, prefix="old")
+    await stop(database, key="old")
+    binary = [NewMetric(name="csat", kind="binary", role="goal")]
+    await start(database, metrics=binary)
+    await add(database, "c", now=LATER)
+    assert sum((await read_report(database, now=LATER)).variants[2].prior) == pytest.approx(10.0)

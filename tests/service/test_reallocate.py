@@ -12,7 +12,7 @@ from domain.errors import InvalidValue
 from domain.experiments import NewPolicy
 from domain.metrics import NewMetric
 from service.assign import assign
-from service.reallocate import running_ids
+from service.reallocate import ids_to_pass
 from storage.database import Database
 from storage.snapshots import read_snapshot
 from tests.service.world import (
@@ -137,9 +137,9 @@ async def test_a_stopped_experiment_is_left_alone(database: Database):
     experiment = await start(database, policy=EAGER)
     await fill(database, experiment, a=(0, 900), b=(900, 900))
     await stop(database)
-    assert (await move(database, experiment, now=NOW + DAY)).outcome == "held"
+    assert (await move(database, experiment, now=NOW + DAY)).outcome == "stopped"
     async with database.reading() as connection:
-        assert await running_ids(connection) == []
+        assert await ids_to_pass(connection) == []
 
 
 async def test_passes_at_the_same_moment_make_one_allocation(database: Database):
