@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import batched
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from domain.allocations import Allocation
@@ -39,6 +40,8 @@ from storage.snapshots import read_snapshot
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
 DAY = dt.timedelta(days=1)
+LATER = NOW + 10 * MINUTE
+RATES = {"a": 0.6, "b": 0.75, "c": 0.4}
 PROMPT = "support"
 ACTOR = "test"
 
@@ -103,6 +106,12 @@ async def call(
     assert proposal is not None
     async with database.writing() as connection:
         return await assign(connection, proposal)
+
+
+def luck(rates: dict[str, float], seed: int = 1) -> Callable[[str, int], dict[str, Any]]:
+    """For `play`: each call is resolved with its variant's rate."""
+    rng = np.random.default_rng(seed)
+    return lambda key, index: {"resolved": bool(rng.random() < rates[key])}
 
 
 async def play(
