@@ -30,6 +30,13 @@ def test_more_variants_raise_every_threshold_alike(alpha, contrasts):
         assert getattr(more, name) - getattr(one, name) == pytest.approx(log(contrasts), abs=1e-12)
 
 
+@given(alphas, st.integers(1, 9), st.integers(1, 9))
+def test_all_guardrails_of_all_variants_together_keep_their_level(alpha, contrasts, guardrails):
+    found = thresholds(alpha=alpha, contrasts=contrasts, guardrails=guardrails)
+    assert contrasts * guardrails * exp(-found.harm) == pytest.approx(0.01, rel=1e-12)
+    assert found.direction == thresholds(alpha=alpha, contrasts=contrasts).direction
+
+
 def test_two_variants_at_five_percent():
     found = thresholds(alpha=0.05, contrasts=2)
     assert [round(exp(getattr(found, name))) for name in names] == [80, 40, 200, 2000]
