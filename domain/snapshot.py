@@ -30,6 +30,7 @@ class RunningExperiment(Record, frozen=True, kw_only=True):
     key: str
     salt: str
     allocation_id: int
+    served_since: dt.datetime
     variants: tuple[ServedVariant, ...]
     metrics: tuple[Metric, ...]
 
@@ -58,6 +59,7 @@ def running_experiment(
         id=experiment.id,
         key=experiment.key,
         salt=experiment.salt,
+        served_since=allocation.created_at,
         allocation_id=allocation.id,
         variants=tuple(
             ServedVariant(

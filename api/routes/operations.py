@@ -3,7 +3,7 @@
 from litestar import Response, get
 
 from api.auth import OPEN
-from api.context import AnyRequest, parts_of
+from api.context import AnyRequest, now_of, parts_of
 from api.openapi import answers, takes
 from api.problems import StorageAway
 from api.reading import read_query
@@ -33,6 +33,8 @@ async def get_metrics(request: AnyRequest) -> Response[bytes]:
     parts = parts_of(request)
     parts.metrics.backlog.set(len(parts.backlog))
     parts.metrics.storage_up.set(0 if parts.last_known.is_away else 1)
+    if parts.last_known.snapshot is not None:
+        parts.metrics.show_splits(parts.last_known.snapshot, now_of(request))
     return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4")
 
 

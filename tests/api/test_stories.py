@@ -217,3 +217,21 @@ def test_health_is_open_and_metrics_count_what_was_answered(shared: RunningServe
     assert float(lines['promptbandit_assignments_total{reason="STATIC"}']) >= 1
     assert float(lines["promptbandit_storage_up"]) == 1
     assert 'promptbandit_request_seconds_count{route="/assignments"}' in lines
+
+
+def test_metrics_show_the_split_that_is_served_until_the_experiment_ends(shared: RunningServer):
+    shared.create_version("watched", "Old.")
+    shared.start_experiment("watched", "watched")
+    allocation = shared.manager.get("/experiments/watched/allocations").json()[-1]
+    lines = dict(
+        line.rsplit(" ", 1)
+        for line in shared.manager.get("/metrics").text.splitlines()
+        if 'experiment="watched"' in line
+    )
+    for key, share_bp in allocation["split"].items():
+        name = f'promptbandit_split_share{{experiment="watched",variant="{key}"}}'
+        assert float(lines.pop(name)) == share_bp / 10_000
+    assert 0.0 <= float(lines.pop('promptbandit_allocation_age_seconds{experiment="watched"}')) < 60.0
+    assert lines == {}
+    shared.manager.patch("/experiments/watched/stop")
+    assert 'experiment="watched"' not in shared.manager.get("/metrics").text

@@ -50,7 +50,7 @@ def state(split: list[tuple[str, int]], salt: str = "salt") -> PromptState:
         for index, (key, share) in enumerate(split, 1)
     ]
     running = RunningExperiment(
-        id=1, key="e", salt=salt, allocation_id=1, variants=tuple(variants), metrics=()
+        id=1, key="e", salt=salt, served_since=NOW, allocation_id=1, variants=tuple(variants), metrics=()
     )
     return PromptState(prompt_id=1, prompt=PROMPT, active=None, experiment=running)
 
