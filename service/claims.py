@@ -28,7 +28,7 @@ USUAL_CALLS = 5_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guardrail:
-    """One guardrail of one variant; the interval is of variant minus control, in the metric's direction."""
+    """One guardrail of one variant; `e_value` is the largest so far, None for an amount."""
 
     metric: str
     margin: float
