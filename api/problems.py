@@ -94,6 +94,7 @@ DOMAIN_KINDS: dict[type[DomainError], Kind] = {
     errors.LastVariants: Kind("last-variants", "Variant cannot be retired", 409),
     errors.NoVersion: Kind("no-version", "Variant has no stored version", 409),
     errors.VersionOfOtherPrompt: Kind("version-of-other-prompt", "Versions of two prompts", 409),
+    errors.ContentMismatch: Kind("content-mismatch", "Content is not the recorded one", 409),
     errors.AllocationMismatch: Kind("allocation-mismatch", "Allocation is not the recorded one", 409),
     errors.NotAnAbTest: Kind("not-an-ab-test", "Experiment is not an A/B test", 409),
 }

@@ -37,6 +37,18 @@ class Assignment(Record, frozen=True, kw_only=True):
     reason: Reason
     assigned_at: dt.datetime
 
+    def standing(self) -> "Standing":
+        """What its outcomes need to know."""
+        return Standing(
+            experiment_id=self.experiment_id,
+            variant_id=self.variant_id,
+            allocation=self.allocation,
+            segment=self.segment,
+            reason=self.reason,
+            content_hash=self.version.content_hash,
+            assigned_at=self.assigned_at,
+        )
+
     def answer(self) -> "AssignmentAnswer":
         """What the agent sees."""
         return AssignmentAnswer(
@@ -49,6 +61,18 @@ class Assignment(Record, frozen=True, kw_only=True):
             probability=self.probability,
             reason=self.reason,
         )
+
+
+class Standing(Record, frozen=True, kw_only=True):
+    """What a unit's outcomes need to know of its assignment."""
+
+    experiment_id: int | None
+    variant_id: int | None
+    allocation: int | None
+    segment: str | None
+    reason: Reason
+    content_hash: str
+    assigned_at: dt.datetime
 
 
 class AssignmentAnswer(Record, frozen=True, kw_only=True):

@@ -102,6 +102,10 @@ class AllocationMismatch(Conflict):
     """Unit {unit_id!r} was assigned under allocation {recorded}, not {told}; leave `allocation` out."""
 
 
+class ContentMismatch(Conflict):
+    """Unit {unit_id!r} is recorded with content_hash {recorded}, not {told}: its call got another text, so its outcome counts for no variant."""
+
+
 class NotAnAbTest(Conflict):
     """Experiment {key!r} has {variants} variants, an A/B test has two; see GET /experiments/{key}."""
 

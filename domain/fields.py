@@ -17,6 +17,7 @@ NAME_PATTERN = rf"^\w(?:[\w.-]*\w)?{_END}"
 KEY_PATTERN = rf"^\w(?:[\w .:#-]*\w)?{_END}"
 METRIC_PATTERN = rf"^[a-z][a-z0-9_]*{_END}"
 TEXT_PATTERN = r"\S"
+HASH_PATTERN = rf"^[0-9a-f]+{_END}"
 # What an error says instead of a regular expression.
 PATTERNS_IN_WORDS = {
     NO_CONTROL_CHARACTERS: "text without control characters",
@@ -24,6 +25,7 @@ PATTERNS_IN_WORDS = {
     KEY_PATTERN: "letters, digits, spaces or any of _ . : # -, a letter, digit or '_' at both ends",
     METRIC_PATTERN: "a to z, 0 to 9 or '_', the first one a letter",
     TEXT_PATTERN: "text that is not blank",
+    HASH_PATTERN: "a SHA-256 as 64 hexadecimal digits",
 }
 
 
@@ -76,6 +78,15 @@ Segment = Annotated[
 ]
 PromptText = Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT_CHARACTERS, pattern=TEXT_PATTERN)]
 Author = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_CONTROL_CHARACTERS)]
+ContentHash = Annotated[
+    str,
+    Meta(
+        min_length=64,
+        max_length=64,
+        pattern=HASH_PATTERN,
+        description="`version.content_hash` of the answer that the call got",
+    ),
+]
 MAX_ID = 2**63 - 1  # the largest integer of a database column
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from domain.errors import TimestampOutOfRange
-from domain.fields import Id, MetricName, Name, Record, Request, Segment, Time, UnitId
+from domain.fields import ContentHash, Id, MetricName, Name, Record, Request, Segment, Time, UnitId
 from domain.metrics import Metric, MetricValue, outcome_value
 
 OutcomeStatus = Literal["accepted", "unchanged", "revised", "parked", "rejected"]
@@ -37,6 +37,7 @@ class NewOutcome(Request, frozen=True, kw_only=True):
     occurred_at: Time | None = None
     allocation: Id | None = None
     segment: Segment | None = None
+    content_hash: ContentHash | None = None
     transcript: Annotated[list[Turn], Meta(max_length=2_000)] | None = None
 
 

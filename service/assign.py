@@ -7,15 +7,16 @@ from service.recording import keep_assignments, unit_of
 from storage.locks import lock_units
 
 
-async def assign(connection: AsyncConnection, proposal: Assignment) -> Assignment:
-    """Record `proposal` unless the unit has an assignment; return what stands.
+async def assign(connection: AsyncConnection, proposals: list[Assignment]) -> list[Assignment]:
+    """Record each proposal unless its unit has an assignment; what stands for each, in their order.
 
-    The proposal is `domain.snapshot.derive(...)`: computed before the database is asked, so that the
+    A proposal is `domain.snapshot.derive(...)`: computed before the database is asked, so that the
     same answer can be given when the database does not answer in time.
     """
-    unit = unit_of(proposal)
-    await lock_units(connection, [unit])
-    return (await keep_assignments(connection, [proposal]))[unit]
+    units = [unit_of(item) for item in proposals]
+    await lock_units(connection, units)
+    standing = await keep_assignments(connection, proposals)
+    return [standing[unit] for unit in units]
 
 
 async def record_late(
@@ -27,7 +28,5 @@ async def record_late(
     -------
     (given, standing) for the units where somebody recorded another answer first: that one stays.
     """
-    await lock_units(connection, [unit_of(item) for item in proposals])
-    standing = await keep_assignments(connection, proposals)
-    pairs = [(item, standing[unit_of(item)]) for item in proposals]
+    pairs = zip(proposals, await assign(connection, proposals), strict=True)
     return [(given, kept) for given, kept in pairs if given.version.content_hash != kept.version.content_hash]

@@ -28,7 +28,8 @@ from domain.prompts import ServedVersion
 from service.evidence import gather_evidence
 from service.find import allocation_now
 from service.imported_experiment import ImportedExperiment, find_or_store_experiment
-from service.record import Recorded, record
+from service.outcome_batch import Recorded
+from service.record import record
 from service.recording import keep_assignments
 from service.rederive import problem_with
 from storage.audit import append_audit

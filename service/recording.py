@@ -7,13 +7,12 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment
-from domain.metrics import Metric
 from domain.outcomes import Delta, delta_of
-from storage.assignments import find_assignments, insert_assignments
+from storage.assignments import find_assignments, find_standings, insert_assignments
 from storage.counts import CountKey, add_counts, assigned_deltas, is_countable, place_of
-from storage.experiments import experiments_by_id
+from storage.experiments import metrics_of
 from storage.outcomes import Unit, find_outcomes
-from storage.segments import admit_segment
+from storage.segments import admit_segment, known_segments
 
 
 def unit_of(assignment: Assignment) -> Unit:
@@ -31,24 +30,38 @@ async def keep_assignments(
     -------
     What stands for every proposed unit: the recorded assignment where there was one, else the proposal.
     """
-    standing = await find_assignments(connection, [unit_of(item) for item in proposals])
-    fresh: dict[Unit, Assignment] = {}
-    for proposal in proposals:
-        unit = unit_of(proposal)
-        if unit not in standing and unit not in fresh:
-            fresh[unit] = await _with_segment(connection, proposal)
+    first = {unit_of(item): item for item in reversed(proposals)}
+    first = await _with_segments(connection, first)
+    written = await insert_assignments(connection, list(first.values()))
+    fresh = {unit: item for unit, item in first.items() if unit in written}
     if fresh:
-        await insert_assignments(connection, list(fresh.values()))
         parked = await _parked_deltas(connection, fresh)
         await add_counts(connection, assigned_deltas(fresh.values()) + parked)
-    return standing | fresh
+    old = [unit for unit in first if unit not in written]
+    return fresh | (await find_assignments(connection, old) if old else {})
 
 
-async def _with_segment(connection: AsyncConnection, proposal: Assignment) -> Assignment:
-    if proposal.segment is None or proposal.experiment_id is None:
-        return proposal
-    segment = await admit_segment(connection, proposal.experiment_id, proposal.segment)
-    return msgspec.structs.replace(proposal, segment=segment)
+async def _with_segments(
+    connection: AsyncConnection, proposals: dict[Unit, Assignment]
+) -> dict[Unit, Assignment]:
+    """The proposals with the segments under which they count; a segment new to its experiment is admitted."""
+    segments = {
+        unit: (item.experiment_id, item.segment)
+        for unit, item in proposals.items()
+        if item.experiment_id is not None and item.segment is not None
+    }
+    if not segments:
+        return proposals
+    known = await known_segments(connection, set(segments.values()))
+    new = [unit for unit, segment in segments.items() if segment not in known]
+    # A unit that has its assignment already must not use up one of the few places.
+    standing = await find_standings(connection, new) if new else {}
+    counted = dict(proposals)
+    for unit in new:
+        if unit not in standing:
+            segment = await admit_segment(connection, *segments[unit])
+            counted[unit] = msgspec.structs.replace(proposals[unit], segment=segment)
+    return counted
 
 
 async def _parked_deltas(
@@ -58,10 +71,7 @@ async def _parked_deltas(
     if not waiting:
         return []
     ids = {item.experiment_id for item in fresh.values() if item.experiment_id is not None}
-    metrics: dict[int, dict[str, Metric]] = {
-        id_: {metric.name: metric for metric in experiment.metrics}
-        for id_, experiment in (await experiments_by_id(connection, ids)).items()
-    }
+    metrics = await metrics_of(connection, ids)
     deltas = []
     for unit, outcomes in waiting.items():
         place = place_of(fresh[unit])

@@ -6,8 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.assignments import Assignment
+from domain.assignments import Assignment, Standing
 from domain.prompts import ServedVersion
+from storage.bulk import among, insert_into, insert_rows
 from storage.schema import assignments as a
 from storage.schema import experiments as e
 from storage.schema import prompt_versions as pv
@@ -28,6 +29,17 @@ _ASSIGNMENTS = sa.select(
     .outerjoin(e, a.c.experiment_id == e.c.id)
     .outerjoin(v, a.c.variant_id == v.c.id)
     .outerjoin(pv, a.c.version_id == pv.c.id)
+)
+_UNIT = (a.c.prompt_id, a.c.unit_id)
+_STANDINGS = sa.select(
+    *_UNIT,
+    a.c.experiment_id,
+    a.c.variant_id,
+    a.c.allocation_id,
+    a.c.segment,
+    a.c.reason,
+    a.c.content_hash,
+    a.c.assigned_at,
 )
 
 
@@ -68,13 +80,33 @@ async def find_assignments(
     connection: AsyncConnection, units: Sequence[tuple[int, str]]
 ) -> dict[tuple[int, str], Assignment]:
     """What these units (prompt id, unit id) were given; units without assignment are left out."""
-    query = _ASSIGNMENTS.where(sa.tuple_(a.c.prompt_id, a.c.unit_id).in_(units))
-    rows = await connection.execute(query)
+    rows = await connection.execute(_ASSIGNMENTS.where(among(connection, _UNIT, units)))
     return {(row.prompt_id, row.unit_id): _assignment(row) for row in rows}
 
 
-async def insert_assignments(connection: AsyncConnection, new: Sequence[Assignment]) -> None:
-    """Record assignments of units that have none. The caller holds the units' locks."""
+async def find_standings(
+    connection: AsyncConnection, units: Sequence[tuple[int, str]]
+) -> dict[tuple[int, str], Standing]:
+    """The same without the texts: what the units' outcomes need to know."""
+    rows = await connection.execute(_STANDINGS.where(among(connection, _UNIT, units)))
+    return {
+        (row.prompt_id, row.unit_id): Standing(
+            experiment_id=row.experiment_id,
+            variant_id=row.variant_id,
+            allocation=row.allocation_id,
+            segment=row.segment,
+            reason=row.reason,
+            content_hash=row.content_hash,
+            assigned_at=row.assigned_at,
+        )
+        for row in rows
+    }
+
+
+async def insert_assignments(
+    connection: AsyncConnection, new: Sequence[Assignment]
+) -> set[tuple[int, str]]:
+    """Record the assignments of units that have none yet; which units those are."""
     rows = [
         {
             "prompt_id": item.prompt_id,
@@ -91,6 +123,6 @@ async def insert_assignments(connection: AsyncConnection, new: Sequence[Assignme
         }
         for item in new
     ]
-    if rows:
-        insert = sa.insert(a).returning(a.c.prompt_id)  # RETURNING: see storage.database
-        await connection.execute(insert, rows)
+    insert = insert_into(connection, a).on_conflict_do_nothing(index_elements=_UNIT)
+    written = await insert_rows(connection, insert, rows, returning=_UNIT)
+    return {(row.prompt_id, row.unit_id) for row in written}

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.assignments import Assignment
+from domain.assignments import Assignment, Standing
 from domain.fields import Record
 from domain.metrics import ASSIGNED, Metric
 from domain.outcomes import Delta, Place
-from storage.locks import is_sqlite
+from storage.bulk import insert_into, insert_rows
 from storage.schema import counts as c
 
 CountKey = tuple[Place, str]
@@ -36,7 +35,7 @@ class CountRow(Record, frozen=True, kw_only=True):
     total_sq: float
 
 
-def place_of(assignment: Assignment) -> Place | None:
+def place_of(assignment: Assignment | Standing) -> Place | None:
     """Where a unit is counted; None where it is in no experiment."""
     if assignment.experiment_id is None or assignment.allocation is None or assignment.variant_id is None:
         return None
@@ -57,12 +56,10 @@ async def add_counts(connection: AsyncConnection, deltas: Iterable[tuple[CountKe
         dict(zip(COUNT_KEY, key, strict=True)) | {"n": d.n, "total": d.total, "total_sq": d.total_sq}
         for key, d in sorted(merged.items(), key=lambda item: item[0])
     ]
-    if not rows:
-        return
-    insert: Any = (sqlite if is_sqlite(connection) else postgresql).insert(c)
+    insert = insert_into(connection, c)
     grown = {name: c.c[name] + insert.excluded[name] for name in ("n", "total", "total_sq")}
     upsert = insert.on_conflict_do_update(index_elements=list(COUNT_KEY), set_=grown)
-    await connection.execute(upsert.returning(c.c.n), rows)  # RETURNING: see storage.database
+    await insert_rows(connection, upsert, rows, returning=[c.c.n])
 
 
 def is_countable(metric: Metric, value: float) -> bool:

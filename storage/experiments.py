@@ -103,6 +103,14 @@ async def experiments_by_id(connection: AsyncConnection, ids: set[int]) -> dict[
     return {experiment.id: experiment for experiment in await _whole(connection, rows)}
 
 
+async def metrics_of(connection: AsyncConnection, ids: set[int]) -> dict[int, dict[str, Metric]]:
+    """The declared metrics of several experiments, by experiment and name."""
+    found: dict[int, dict[str, Metric]] = {id_: {} for id_ in ids}
+    for row in await connection.execute(sa.select(m).where(m.c.experiment_id.in_(ids))):
+        found[row.experiment_id][row.name] = _metric(row)
+    return found
+
+
 async def is_key_taken(connection: AsyncConnection, key: str) -> bool:
     """Whether an experiment has this key, whatever the case."""
     return await connection.scalar(sa.select(e.c.id).where(e.c.key_folded == folded(key))) is not None

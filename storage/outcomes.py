@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.outcomes import Settled, StoredOutcome
+from storage.bulk import among, insert_into, insert_rows
 from storage.schema import outcome_revisions as r
 from storage.schema import outcomes as o
 
@@ -20,7 +21,7 @@ async def find_outcomes(
 ) -> dict[Unit, dict[str, StoredOutcome]]:
     """The units' values by metric."""
     found: dict[Unit, dict[str, StoredOutcome]] = defaultdict(dict)
-    rows = await connection.execute(sa.select(o).where(sa.tuple_(o.c.prompt_id, o.c.unit_id).in_(units)))
+    rows = await connection.execute(sa.select(o).where(among(connection, (o.c.prompt_id, o.c.unit_id), units)))
     for row in rows:
         found[row.prompt_id, row.unit_id][row.metric] = StoredOutcome(
             value=row.value,
@@ -37,7 +38,9 @@ async def find_superseded(
     """The (value, occurred_at) that later values replaced, by unit and metric."""
     found: dict[Unit, dict[str, set[tuple[float, dt.datetime]]]] = defaultdict(lambda: defaultdict(set))
     if units:
-        rows = await connection.execute(sa.select(r).where(sa.tuple_(r.c.prompt_id, r.c.unit_id).in_(units)))
+        rows = await connection.execute(
+            sa.select(r).where(among(connection, (r.c.prompt_id, r.c.unit_id), units))
+        )
         for row in rows:
             found[row.prompt_id, row.unit_id][row.metric].add((row.value, row.occurred_at))
     return found
@@ -53,9 +56,7 @@ async def write_settled(
         for (prompt_id, unit_id), item in settled
         for metric, outcome in item.inserted.items()
     ]
-    if rows:
-        insert = sa.insert(o).returning(o.c.prompt_id)  # RETURNING: see storage.database
-        await connection.execute(insert, rows)
+    await insert_rows(connection, insert_into(connection, o), rows, returning=[o.c.prompt_id])
     for unit, item in settled:
         for metric, (old, new) in item.revised.items():
             await _replace(connection, unit, metric, old, new, now)

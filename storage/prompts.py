@@ -1,7 +1,7 @@
 """Prompts and their immutable versions."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.fields import folded
 from domain.prompts import NewVersion, PromptVersion, ServedVersion
+from storage.bulk import among
 from storage.schema import prompt_versions as v
 from storage.schema import prompts as p
 
@@ -126,6 +127,15 @@ async def served_versions(connection: AsyncConnection, ids: set[int]) -> dict[in
     """What calls get of these versions, by id."""
     rows = await connection.execute(_VERSIONS.where(v.c.id.in_(ids)))
     return {row.id: _version(row).served() for row in rows}
+
+
+async def version_ids_of(
+    connection: AsyncConnection, contents: Collection[tuple[int, str]]
+) -> dict[tuple[int, str], int]:
+    """The versions with these contents (prompt id, content hash); what is not stored is left out."""
+    columns = (v.c.prompt_id, v.c.content_hash)
+    rows = await connection.execute(sa.select(*columns, v.c.id).where(among(connection, columns, contents)))
+    return {(row.prompt_id, row.content_hash): row.id for row in rows}
 
 
 async def set_active(connection: AsyncConnection, prompt_id: int, version_id: int) -> None:

@@ -1,11 +1,23 @@
 """The segments of an experiment: at most 200 distinct ones, what comes after counts as `other`."""
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.fields import MAX_SEGMENTS, OTHER_SEGMENT
+from storage.bulk import among
 from storage.locks import lock_experiment
 from storage.schema import segments as s
+
+Segment = tuple[int, str]  # experiment id and name
+
+
+async def known_segments(connection: AsyncConnection, wanted: Collection[Segment]) -> set[Segment]:
+    """Those that were admitted before."""
+    columns = (s.c.experiment_id, s.c.name)
+    rows = await connection.execute(sa.select(*columns).where(among(connection, columns, wanted)))
+    return {(row.experiment_id, row.name) for row in rows}
 
 
 async def admit_segment(connection: AsyncConnection, experiment_id: int, segment: str) -> str:

@@ -160,7 +160,7 @@ async def test_calls_that_are_being_recorded_do_not_hold_up_a_pass(database: Dat
     proposal = derive(await state_of(database), unit_id="call-1", segment=None, now=NOW)
     assert proposal is not None
     async with database.writing() as connection:
-        await assign(connection, proposal)
+        await assign(connection, [proposal])
         assert (await move(database, experiment, now=NOW + MINUTE)).outcome == "moved"
 
 

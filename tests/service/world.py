@@ -24,7 +24,8 @@ from service.create_version import create_version
 from service.find import experiment_of
 from service.known import Known
 from service.reallocate import Reallocated, reallocate
-from service.record import Recorded, record
+from service.outcome_batch import Recorded
+from service.record import record
 from service.recording import keep_assignments
 from service.report import report
 from service.start_experiment import start_experiment
@@ -105,7 +106,8 @@ async def call(
     proposal = derive(known, unit_id=unit_id, segment=segment, now=now)
     assert proposal is not None
     async with database.writing() as connection:
-        return await assign(connection, proposal)
+        (standing,) = await assign(connection, [proposal])
+    return standing
 
 
 def luck(rates: dict[str, float], seed: int = 1) -> Callable[[str, int], dict[str, Any]]:
