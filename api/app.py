@@ -39,6 +39,9 @@ DESK_IDLE_MS = 60_000  # an export waits for whoever reads it
 WATCH_POOL_SIZE = 6  # keys (two at most), and whether the database answers at all
 WATCH_PATIENCE_S = 1.0
 WATCH_STATEMENT_MS = 800  # less than the patience: a busy database says so itself and is not taken for absent
+# A third of the time that outcomes have: their group can be tried again before their agents are told to.
+CALL_STATEMENT_PART = 3
+CALL_PATIENCE_S = 0.25  # beyond the statement's own bound
 OPENING_S = 3.0  # then the server starts without its database
 
 
@@ -91,10 +94,13 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         lock_timeout_ms=settings.lock_timeout_ms,
         idle_timeout_ms=DESK_IDLE_MS,
     )
+    call_ms = min(settings.statement_timeout_ms, settings.outcome_deadline_ms // CALL_STATEMENT_PART)
     calls = database.aside(
         pool_size=settings.pool_size,
-        statement_timeout_ms=min(settings.statement_timeout_ms, settings.outcome_deadline_ms),
-        lock_timeout_ms=settings.lock_timeout_ms,
+        statement_timeout_ms=call_ms,
+        lock_timeout_ms=min(settings.lock_timeout_ms, call_ms),
+        patience_s=call_ms / 1000 + CALL_PATIENCE_S,
+        pre_ping=False,  # `Database.write` tries again instead
     )
     watch = database.aside(
         pool_size=WATCH_POOL_SIZE,

@@ -8,13 +8,14 @@ records its assignment, or fails and leaves it to the backlog.
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from api.backlog import Backlog
 from api.clock import Clock
-from api.finishing import finish
+from api.group_commit import GroupCommit
 from api.last_known import LastKnown
 from api.log import log
 from api.problems import StorageAway
@@ -30,23 +31,25 @@ from storage.database import Database
 REMEMBERED = 50_000
 DRAIN_S = 5.0
 
+LARGEST = 200  # assignments of a transaction: it bounds how long their locks are held
+
 _Key = tuple[str, str]  # prompt and unit
 
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
-    """A proposal on its way into the database; its task answers what stands, None if that is not known."""
+    """A proposal on its way into the database; `answer` is what stands after the commit."""
 
     proposal: Assignment
-    task: asyncio.Task[Assignment | None]
+    answer: asyncio.Future[Assignment]
 
 
 class Assigner:
-    """Answers `POST /assignments`.
+    """Answers `POST /assignments`: calls that arrive together share a transaction.
 
     Parameters
     ----------
-    calls : connections of which it takes less than half; the recorder and the backlog have the others.
+    calls : connections of which it takes two; the recorder and the backlog have the others.
     fallbacks : versions by prompt name, for prompts of which nothing else is known.
     """
 
@@ -68,7 +71,7 @@ class Assigner:
         self._clock = clock
         self._given: OrderedDict[_Key, Assignment] = OrderedDict()
         self._recordings: dict[_Key, _Recording] = {}
-        self._places = asyncio.Semaphore((settings.pool_size - 1) // 2)
+        self._groups = GroupCommit(self._store, largest=LARGEST, most_waiting=settings.max_in_flight)
         self._refreshes: set[asyncio.Task[bool]] = set()  # asyncio forgets tasks that nobody holds
 
     async def answer(self, new: NewAssignment) -> Assignment:
@@ -89,13 +92,11 @@ class Assigner:
             if not self._may_record(proposal):
                 return self._answer_late(key, proposal)
             recording = self._record(key, proposal, until)
-        await asyncio.wait({recording.task}, timeout=max(0.0, until - time.monotonic()))
-        if not recording.task.done():
+        await asyncio.wait({recording.answer}, timeout=max(0.0, until - time.monotonic()))
+        if not recording.answer.done():
             self._last_known.doubt()
-        recorded = recording.task.result() if recording.task.done() else None
-        if recorded is None:
             return self._remember(key, _stale(recording.proposal))
-        return self._remember(key, self._as_served(recorded, recording.proposal))
+        return self._remember(key, self._stands(recording) or _stale(recording.proposal))
 
     async def _propose(self, new: NewAssignment, until: float) -> Assignment:
         state = self._last_known.state(new.prompt)
@@ -141,31 +142,40 @@ class Assigner:
         return is_free and proposal.prompt_id is not None
 
     def _record(self, key: _Key, proposal: Assignment, until: float) -> _Recording:
-        recording = _Recording(proposal, asyncio.create_task(self._store(proposal, until)))
-        self._recordings[key] = recording
-        recording.task.add_done_callback(lambda _: self._recordings.pop(key))
+        answer = self._groups.add(proposal, within_s=until - time.monotonic())
+        recording = self._recordings[key] = _Recording(proposal, answer)
+        answer.add_done_callback(lambda _: self._settle(key))
         return recording
 
-    async def _store(self, proposal: Assignment, until: float) -> Assignment | None:
-        """What stands for the unit; None if that is not known, then the proposal waits in the backlog.
+    def _settle(self, key: _Key) -> None:
+        """Remember what stands before anybody can ask anew; what is not known to be stored is stored later.
 
-        Whoever comes to its turn too late goes there at once: a hundred late ones are one transaction.
+        Whoever came to its turn too late is one of them: a hundred late ones are one transaction.
         """
-        async with self._places:
-            began_at = time.monotonic()
-            try:
-                if began_at < until and not self._last_known.is_away:
-                    async with self._calls.writing() as connection:
-                        return await assign(connection, proposal)
-            except Exception as error:
-                self._last_known.note_failure(error, began_at=began_at)
-                if not is_storage_away(error):
-                    log("assignment_not_recorded", level="error", error=error)
-            except asyncio.CancelledError:  # at the end of the server; the backlog ends last
-                self._backlog.add(_stale(proposal))
-                raise
-        self._backlog.add(_stale(proposal))
-        return None
+        recording = self._recordings.pop(key)
+        stands = self._stands(recording)
+        if stands is None:
+            self._backlog.add(_stale(recording.proposal))
+        self._remember(key, stands or _stale(recording.proposal))
+
+    def _stands(self, recording: _Recording) -> Assignment | None:
+        """What is recorded for the unit; None if that is not known."""
+        answer = recording.answer
+        if answer.cancelled() or answer.exception() is not None:
+            return None
+        return self._as_served(answer.result(), recording.proposal)
+
+    async def _store(self, proposals: Sequence[Assignment]) -> list[Assignment]:
+        if self._last_known.is_away:
+            raise StorageAway
+        began_at = time.monotonic()
+        try:
+            return await self._calls.write(lambda connection: assign(connection, list(proposals)))
+        except Exception as error:
+            self._last_known.note_failure(error, began_at=began_at)
+            if len(proposals) == 1 and not is_storage_away(error):
+                log("assignment_not_recorded", level="error", error=error)
+            raise
 
     def _answer_late(self, key: _Key, proposal: Assignment) -> Assignment:
         late = _stale(proposal)
@@ -193,8 +203,8 @@ class Assigner:
         return msgspec.structs.replace(recorded, version=version)
 
     async def drain(self) -> None:
-        """Wait for the recordings under way; for the shutdown."""
-        await finish([item.task for item in self._recordings.values()], within_s=DRAIN_S)
+        """Record what waits; for the shutdown. The backlog, which ends last, gets what is left."""
+        await self._groups.drain(within_s=DRAIN_S)
 
 
 def _stale(proposal: Assignment) -> Assignment:

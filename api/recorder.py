@@ -2,30 +2,37 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from itertools import batched
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from api.clock import Clock
-from api.finishing import finish
+from api.group_commit import GroupCommit, TooLate, TooMany
 from api.last_known import LastKnown
 from api.problems import StorageAway
 from api.settings import Settings
 from domain.outcomes import NewOutcome
-from service.record import Recorded, record
+from service.outcome_batch import Recorded
+from service.record import record
 from storage.away import is_storage_away
 from storage.database import Database
 
-# One transaction an outcome batch of this size: it bounds how long its locks are held.
+# Outcomes of a request that stay together, and of a transaction: they bound how long its locks are held.
 CHUNK = 100
-MAX_WAITING = 200  # requests; more are told at once to come back
+LARGEST = 500
+MAX_WAITING = 2_000  # chunks; more are told at once to come back
 DRAIN_S = 5.0
+
+Chunk = tuple[NewOutcome, ...]
 
 
 class Recorder:
-    """Takes outcomes; at most a few batches are in the database at once, the others wait their turn.
+    """Answers `POST /outcomes`: what arrives together shares a transaction.
 
     Parameters
     ----------
-    calls : connections of which it takes half; the assigner and the backlog have the others.
+    calls : connections of which it takes two; the assigner and the backlog have the others.
     """
 
     def __init__(self, calls: Database, last_known: LastKnown, settings: Settings, clock: Clock) -> None:
@@ -33,8 +40,7 @@ class Recorder:
         self._last_known = last_known
         self._deadline_s = settings.outcome_deadline_ms / 1000
         self._clock = clock
-        self._places = asyncio.Semaphore(settings.pool_size // 2)
-        self._tasks: set[asyncio.Task[list[Recorded]]] = set()
+        self._groups = GroupCommit(self._store, largest=LARGEST, most_waiting=MAX_WAITING)
 
     async def take(self, outcomes: list[NewOutcome]) -> list[Recorded]:
         """Store the outcomes; StorageAway when they are not known to be committed in time.
@@ -43,43 +49,46 @@ class Recorder:
         """
         if self._last_known.is_away:
             raise StorageAway
-        if len(self._tasks) >= MAX_WAITING:
-            raise StorageAway("too many outcomes are waiting for the database; send them again")
-        until = time.monotonic() + self._deadline_s
-        # Stop waiting, do not cancel: a commit under way may still arrive, and a cancelled one costs the connection.
-        task = asyncio.create_task(self._store(outcomes, until))
-        self._tasks.add(task)
-        task.add_done_callback(self._leave)
-        await asyncio.wait({task}, timeout=self._deadline_s)
-        if not task.done():
-            raise StorageAway("the database did not commit in time; send the outcomes again")
         try:
-            return task.result()
+            answers = [
+                self._groups.add(chunk, within_s=self._deadline_s, weight=len(chunk))
+                for chunk in batched(outcomes, CHUNK)
+            ]
+        except TooMany:
+            raise StorageAway("too many outcomes are waiting for the database; send them again") from None
+        # Stop waiting, do not cancel: a commit under way may still arrive, and a cancelled one costs the connection.
+        await asyncio.wait(answers, timeout=self._deadline_s)
+        return [recorded for answer in answers for recorded in _result_of(answer)]
+
+    async def _store(self, chunks: Sequence[Chunk]) -> list[list[Recorded]]:
+        if self._last_known.is_away:
+            raise StorageAway
+        outcomes = [item for chunk in chunks for item in chunk]
+
+        async def work(connection: AsyncConnection) -> list[Recorded]:
+            return await record(connection, outcomes, now=self._clock(), snapshot=self._last_known.snapshot)
+
+        began_at = time.monotonic()
+        try:
+            recorded = iter(await self._calls.write(work))
         except Exception as error:
-            if is_storage_away(error):
-                raise StorageAway from error
+            self._last_known.note_failure(error, began_at=began_at)
             raise
-
-    def _leave(self, task: asyncio.Task[list[Recorded]]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever stopped waiting was told to send again; nothing is lost here
-
-    async def _store(self, outcomes: list[NewOutcome], until: float) -> list[Recorded]:
-        async with self._places:
-            began_at = time.monotonic()
-            if began_at > until or self._last_known.is_away:
-                raise StorageAway
-            try:
-                results: list[Recorded] = []
-                for chunk in batched(outcomes, CHUNK):
-                    async with self._calls.writing() as connection:
-                        results += await record(connection, chunk, now=self._clock())
-            except Exception as error:
-                self._last_known.note_failure(error, began_at=began_at)
-                raise
-            return results
+        return [[next(recorded) for _ in chunk] for chunk in chunks]
 
     async def drain(self) -> None:
-        """Wait for the transactions under way; for the shutdown."""
-        await finish(self._tasks, within_s=DRAIN_S)
+        """Store what waits; for the shutdown."""
+        await self._groups.drain(within_s=DRAIN_S)
+
+
+def _result_of(answer: asyncio.Future[list[Recorded]]) -> list[Recorded]:
+    if not answer.done() or answer.cancelled():
+        raise StorageAway("the database did not commit in time; send the outcomes again")
+    try:
+        return answer.result()
+    except TooLate:
+        raise StorageAway("the database did not commit in time; send the outcomes again") from None
+    except Exception as error:
+        if is_storage_away(error):
+            raise StorageAway from error
+        raise

@@ -45,18 +45,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pool_size: Annotated[
         int,
         Meta(
-            ge=3,
+            ge=5,
             le=200,
-            description="Database connections per worker for calls; up to ten more serve managers and look "
-            "whether the database is there",
+            description="Database connections per worker for calls, which share transactions; up to ten more "
+            "serve managers and look whether the database is there",
         ),
-    ] = 12
+    ] = 6
     max_in_flight: Annotated[
         int,
         Meta(
             ge=1, le=10_000, description="Assignments that may wait for the database at once; more get STALE"
         ),
-    ] = 24
+    ] = 500
     backlog_size: Annotated[
         int,
         Meta(

@@ -103,7 +103,7 @@ class AllocationMismatch(Conflict):
 
 
 class ContentMismatch(Conflict):
-    """Unit {unit_id!r} is recorded with content_hash {recorded}, not {told}: its call got another text, so its outcome counts for no variant."""
+    """Unit {unit_id!r} is recorded with content_hash {recorded}, not {told}: its call got another text."""
 
 
 class NotAnAbTest(Conflict):

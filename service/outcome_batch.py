@@ -120,9 +120,7 @@ def _check_served(new: NewOutcome, standing: Standing | None) -> None:
         return
     if new.content_hash and standing.content_hash:  # of an imported call nobody knows the text
         if new.content_hash != standing.content_hash:
-            raise ContentMismatch(
-                unit_id=new.unit_id, recorded=standing.content_hash, told=new.content_hash
-            )
+            raise ContentMismatch(unit_id=new.unit_id, recorded=standing.content_hash, told=new.content_hash)
         return  # the same text is the same variant, under whichever allocation it was given
     if new.allocation is not None and new.allocation != standing.allocation:
         raise AllocationMismatch(unit_id=new.unit_id, recorded=standing.allocation, told=new.allocation)

@@ -103,9 +103,7 @@ async def find_standings(
     }
 
 
-async def insert_assignments(
-    connection: AsyncConnection, new: Sequence[Assignment]
-) -> set[tuple[int, str]]:
+async def insert_assignments(connection: AsyncConnection, new: Sequence[Assignment]) -> set[tuple[int, str]]:
     """Record the assignments of units that have none yet; which units those are."""
     rows = [
         {

@@ -49,7 +49,9 @@ async def insert_rows(
         return (await connection.execute(insert.returning(*returning), list(rows))).all()
     names = list(rows[0])
     told = _told([insert.table.c[name] for name in names], rows)
-    return (await connection.execute(insert.from_select(names, sa.select(*told.c)).returning(*returning))).all()
+    return (
+        await connection.execute(insert.from_select(names, sa.select(*told.c)).returning(*returning))
+    ).all()
 
 
 def _told(columns: Sequence[sa.Column[Any]], rows: Sequence[Row]) -> sa.TableValuedAlias:

@@ -9,8 +9,9 @@ that moment keeps its locks for ever.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from weakref import WeakSet
@@ -30,6 +31,7 @@ from storage.line import Line
 BUSY_TIMEOUT_S = 5.0
 WRITE_BUSY_MS = 100  # one try of `_begin_writing`
 CONNECT_S = 2.0
+FOUND_DEAD_S = 0.1
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 
 # A frozen network must not hold a call: connections die within seconds instead of the system's minutes.
@@ -132,6 +134,25 @@ class Database:
             else:
                 await stack.enter_async_context(connection.begin())
             yield connection
+
+    async def write[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do the work in a transaction of its own, again if the first try found its connection dead at once.
+
+        Connections are not asked beforehand whether they still live: that would be a round trip for every
+        transaction. A commit whose answer got lost may be done twice, so the work must not mind.
+        """
+        began_at = time.monotonic()
+        try:
+            return await self._write(work)
+        except Exception as error:
+            if not is_unreachable(error) or time.monotonic() - began_at > FOUND_DEAD_S:
+                raise
+        self.let_go(waited_s=math.inf)  # its sisters will have died with it
+        return await self._write(work)
+
+    async def _write[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self.writing() as connection:
+            return await work(connection)
 
     async def _connect(self, *arguments: Any, **named: Any) -> Line:
         try:

@@ -21,7 +21,9 @@ async def find_outcomes(
 ) -> dict[Unit, dict[str, StoredOutcome]]:
     """The units' values by metric."""
     found: dict[Unit, dict[str, StoredOutcome]] = defaultdict(dict)
-    rows = await connection.execute(sa.select(o).where(among(connection, (o.c.prompt_id, o.c.unit_id), units)))
+    rows = await connection.execute(
+        sa.select(o).where(among(connection, (o.c.prompt_id, o.c.unit_id), units))
+    )
     for row in rows:
         found[row.prompt_id, row.unit_id][row.metric] = StoredOutcome(
             value=row.value,

@@ -144,6 +144,9 @@ class Client:
     ) -> None:
         """Tell what became of a call; returns at once, the client delivers it in the background.
 
+        The hash of the text that the unit got goes with it, if this process remembers it: the outcome of a
+        call that got the fallback counts for no variant.
+
         Parameters
         ----------
         metrics : value by metric name; True or False for a binary metric, None for one that is unknown.
@@ -159,6 +162,7 @@ class Client:
         if given is not None:
             allocation = given.assignment.allocation if allocation is None else allocation
             segment = given.segment if segment is None else segment
+        served = given.assignment.version.content_hash if given else None
         outcome = Outcome(
             prompt=prompt,
             unit_id=unit_id,
@@ -166,6 +170,7 @@ class Client:
             occurred_at=_checked_time(occurred_at),
             allocation=allocation,
             segment=segment,
+            content_hash=served,
         )
         if not self._outbox.put(Waiting(prompt, unit_id, _encoded(outcome))):
             self._warn("full", "the outbox is full: the oldest outcomes are dropped, see Client.stats")

@@ -64,6 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     occurred_at: dt.datetime
     allocation: int | None = None
     segment: str | None = None
+    content_hash: str | None = None
 
 
 class OutcomeResult(msgspec.Struct, frozen=True, kw_only=True):

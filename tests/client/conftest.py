@@ -12,7 +12,9 @@ from tests.running_server import RunningServer
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A real server process on SQLite; take a `prompt` of your own."""
     folder = tmp_path_factory.mktemp("server")
-    with RunningServer(f"sqlite:///{folder / 'test.db'}", folder) as running:
+    # These stories are about answers, not about deadlines.
+    patient = {"PROMPTBANDIT_SOFT_DEADLINE_MS": "30000", "PROMPTBANDIT_OUTCOME_DEADLINE_MS": "30000"}
+    with RunningServer(f"sqlite:///{folder / 'test.db'}", folder, environment=patient) as running:
         yield running
 
 

@@ -170,9 +170,11 @@ def test_outcomes_are_counted_once_for_the_variant_of_their_call(server):
 def test_nothing_is_lost_or_counted_twice_when_the_server_is_killed(server):
     """kill -9 in the middle of 300 calls, and a new start: all outcomes arrive, each counts once."""
     server.start_experiment("greeting")
-    with connect(server, fallbacks={"support": "Kind."}, timeout_s=1.0) as client:
+    sources = []
+    # A dead server refuses at once: patience costs nothing, and no answer comes too late.
+    with connect(server, fallbacks={"support": "Kind."}) as client:
         for i in range(300):
-            client.assign("support", f"call-{i}")
+            sources.append(client.assign("support", f"call-{i}").source)
             client.record("support", f"call-{i}", {"resolved": True})
             if i == 150:
                 server.kill()
@@ -183,6 +185,7 @@ def test_nothing_is_lost_or_counted_twice_when_the_server_is_killed(server):
         assert client.assign("support", "call-new").source == "server"
         stats = client.stats
     assert (stats.sent, stats.rejected, stats.dropped) == (300, 0, 0)
-    for i in range(300):
-        server.assign(f"call-{i}")  # joins what is parked: the calls that got the fallback
-    assert sum(counted(server, "greeting").values()) == 300
+    for i in range(300):  # asked again by an agent that knows of no fallback
+        server.assign(f"call-{i}")
+    # A call that got the fallback spoke no variant's text, so it counts for none.
+    assert sum(counted(server, "greeting").values()) == sources.count("server") > 100

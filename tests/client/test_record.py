@@ -52,16 +52,29 @@ def test_the_outcome_names_the_allocation_and_segment_of_its_unit():
     assert told == [(5, "billing"), (9, "other"), (None, None)]
 
 
+def test_the_outcome_tells_the_hash_of_the_text_that_its_call_got():
+    with HttpServer(answers()) as server, patient(server.url) as client:
+        given = client.assign("support", "call-1")
+        client.record("support", "call-1", {"resolved": True})
+        client.record("support", "call-2", {"resolved": True})  # asked for by another process
+        assert client.flush(ENOUGH_S)
+    told = [outcome.get("content_hash") for body in server.bodies("/outcomes") for outcome in body]
+    assert told == [given.version.content_hash, None]
+
+
 def test_the_outcome_of_a_call_with_the_fallback_names_no_allocation():
     away = problem(503, "storage-away", "away")
     with (
         HttpServer(lambda r: away if r.path == "/assignments" else acknowledged(r)) as server,
         patient(server.url, "key", {"support": "Kind."}) as client,
     ):
-        assert client.assign("support", "call-1").source == "fallback"
+        given = client.assign("support", "call-1")
+        assert given.source == "fallback"
         client.record("support", "call-1", {"resolved": True})
         assert client.flush(ENOUGH_S)
-    assert "allocation" not in server.bodies("/outcomes")[0][0]
+    (told,) = server.bodies("/outcomes")[0]
+    assert "allocation" not in told
+    assert told["content_hash"] == given.version.content_hash
 
 
 def test_the_time_of_the_outcome_may_be_told():

@@ -12,7 +12,8 @@ from tests.outage.load import Ask, Load
 from tests.running_server import RunningServer
 
 _log = logging.getLogger("outage")  # pytest --log-cli-level=INFO shows the figures
-RECOVERED_S = 3.0  # we promise about 1 s on a quiet machine
+# We promise 1 s, and `make chaos` holds us to it on a quiet machine; here it has to happen at all.
+RECOVERED_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def ride_out(
 
 
 def _wait_until_recorded_at_once(load: Load, since: float) -> float:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 2 * RECOVERED_S
     while time.monotonic() < deadline:
         for ask in list(load.asks):
             if ask.at >= since and ask.first and ask.reason == "SPLIT":
@@ -65,7 +66,7 @@ def _wait_until_recorded_at_once(load: Load, since: float) -> float:
     raise AssertionError(f"no assignment was recorded at once again: {load.asks[-3:]}, {load.problems[-3:]}")
 
 
-def wait_until_ready(server: RunningServer, timeout_s: float = 10.0) -> float:
+def wait_until_ready(server: RunningServer, timeout_s: float = 30.0) -> float:
     """Wait for /health/ready; how long it took."""
     started = time.monotonic()
     while time.monotonic() < started + timeout_s:

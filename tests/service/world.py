@@ -23,8 +23,8 @@ from service.change_variants import add_variant, retire_variant
 from service.create_version import create_version
 from service.find import experiment_of
 from service.known import Known
-from service.reallocate import Reallocated, reallocate
 from service.outcome_batch import Recorded
+from service.reallocate import Reallocated, reallocate
 from service.record import record
 from service.recording import keep_assignments
 from service.report import report
@@ -158,7 +158,11 @@ async def play(
 
 def outcome(unit_id: str, *, prompt: str = PROMPT, **fields: Any) -> NewOutcome:
     """`outcome("call-1", resolved=True)`; what is no metric goes in by its name."""
-    own = {name: fields.pop(name) for name in ("occurred_at", "allocation", "segment") if name in fields}
+    own = {
+        name: fields.pop(name)
+        for name in ("occurred_at", "allocation", "segment", "content_hash")
+        if name in fields
+    }
     return NewOutcome(prompt=prompt, unit_id=unit_id, metrics=fields, **own)
 
 
