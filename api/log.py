@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 _LOGGER = logging.getLogger("promptbandit")
+_NUMBERS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -23,7 +24,7 @@ def configure_logging(level: str) -> None:
 
 def log(event: str, *, level: str = "info", error: BaseException | str | None = None, **fields: Any) -> None:
     """One event; an exception is logged with its place in the code, not with its values."""
-    number = logging.getLevelNamesMapping()[level.upper()]
+    number = _NUMBERS[level]
     if not _LOGGER.isEnabledFor(number):
         return
     line: dict[str, Any] = {"at": dt.datetime.now(dt.UTC), "level": level, "event": event, **fields}

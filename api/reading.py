@@ -74,8 +74,11 @@ def read_query[T: msgspec.Struct](request: Request[Any, Any, Any], type_: type[T
     return convert(found, type_, strict=False)
 
 
-def check_address(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Guard of every route: a query where none is read, and ids that no database column can hold."""
+async def check_address(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard of every route: a query where none is read, and ids that no database column can hold.
+
+    It waits for nothing, but a guard that is no coroutine costs every request a hop to a thread and back.
+    """
     if any(isinstance(value, int) and value > MAX_ID for value in connection.path_params.values()):
         raise RequestProblem(NOT_FOUND, "there is nothing at this path; an id is at most 2^63 - 1")
     operation = handler.operation_class if isinstance(handler, HTTPRouteHandler) else None

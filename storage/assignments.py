@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment, Standing
 from domain.prompts import ServedVersion
-from storage.bulk import among, insert_into, insert_rows
+from storage.bulk import insert_rows, select_among
 from storage.schema import assignments as a
 from storage.schema import experiments as e
 from storage.schema import prompt_versions as pv
@@ -80,7 +80,7 @@ async def find_assignments(
     connection: AsyncConnection, units: Sequence[tuple[int, str]]
 ) -> dict[tuple[int, str], Assignment]:
     """What these units (prompt id, unit id) were given; units without assignment are left out."""
-    rows = await connection.execute(_ASSIGNMENTS.where(among(connection, _UNIT, units)))
+    rows = await select_among(connection, _ASSIGNMENTS, _UNIT, units)
     return {(row.prompt_id, row.unit_id): _assignment(row) for row in rows}
 
 
@@ -88,7 +88,7 @@ async def find_standings(
     connection: AsyncConnection, units: Sequence[tuple[int, str]]
 ) -> dict[tuple[int, str], Standing]:
     """The same without the texts: what the units' outcomes need to know."""
-    rows = await connection.execute(_STANDINGS.where(among(connection, _UNIT, units)))
+    rows = await select_among(connection, _STANDINGS, _UNIT, units)
     return {
         (row.prompt_id, row.unit_id): Standing(
             experiment_id=row.experiment_id,
@@ -121,6 +121,9 @@ async def insert_assignments(connection: AsyncConnection, new: Sequence[Assignme
         }
         for item in new
     ]
-    insert = insert_into(connection, a).on_conflict_do_nothing(index_elements=_UNIT)
-    written = await insert_rows(connection, insert, rows, returning=_UNIT)
+    written = await insert_rows(connection, a, rows, _unless_recorded)
     return {(row.prompt_id, row.unit_id) for row in written}
+
+
+def _unless_recorded(insert: Any) -> Any:
+    return insert.on_conflict_do_nothing(index_elements=_UNIT).returning(*_UNIT)

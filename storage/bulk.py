@@ -2,10 +2,12 @@
 
 A statement with a parameter for every value costs SQLAlchemy and the server more than the rows do, and is
 another statement for every number of rows. SQLite gets rows one by one from C, which costs it less.
+Statements are built once: building one costs as much as executing it.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -16,49 +18,66 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.locks import is_sqlite
 
 Row = Mapping[str, Any]
+Columns = tuple[sa.Column[Any], ...]
 
 
-def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:
-    """An INSERT that knows ON CONFLICT in the connection's dialect."""
-    return (sqlite if is_sqlite(connection) else postgresql).insert(table)
-
-
-def among(
-    connection: AsyncConnection, columns: Sequence[sa.Column[Any]], keys: Iterable[Sequence[Any]]
-) -> sa.ColumnElement[bool]:
-    """The condition that a row's `columns` are one of `keys`."""
+async def select_among(
+    connection: AsyncConnection, query: sa.Select[Any], columns: Columns, keys: Collection[Sequence[Any]]
+) -> sa.CursorResult[Any]:
+    """The rows of `query` whose `columns` are one of `keys`; `query` is one that is kept, not made for this."""
     if is_sqlite(connection):
-        return sa.tuple_(*columns).in_([tuple(key) for key in keys])
-    names = [column.name for column in columns]
-    told = _told(columns, [dict(zip(names, key, strict=True)) for key in keys])
-    return sa.tuple_(*columns).in_(sa.select(*told.c))
+        told: Any = [tuple(key) for key in keys]
+    else:
+        names = [column.name for column in columns]
+        told = _json([dict(zip(names, key, strict=True)) for key in keys])
+    statement = _among(query, columns, is_sqlite(connection))
+    return await connection.execute(statement, {"told": told})
 
 
 async def insert_rows(
-    connection: AsyncConnection, insert: Any, rows: Sequence[Row], returning: Sequence[sa.Column[Any]]
+    connection: AsyncConnection, table: sa.Table, rows: Sequence[Row], finish: Callable[[Any], Any]
 ) -> Sequence[sa.Row[Any]]:
-    """Insert rows, each with the same columns; what `insert` says about conflicts holds.
+    """Insert rows, each with the same columns.
+
+    Parameters
+    ----------
+    finish : a named function that says to an INSERT what it does about conflicts and what it returns; it has to
+        return something, see `storage.database`.
 
     Returns
     -------
-    The `returning` columns of the rows that were written, in any order.
+    What the rows that were written return, in any order.
     """
     if not rows:
         return []
-    if is_sqlite(connection):
-        return (await connection.execute(insert.returning(*returning), list(rows))).all()
-    names = list(rows[0])
-    told = _told([insert.table.c[name] for name in names], rows)
-    return (
-        await connection.execute(insert.from_select(names, sa.select(*told.c)).returning(*returning))
-    ).all()
+    statement = _insert(table, tuple(rows[0]), finish, is_sqlite(connection))
+    told: Any = list(rows) if is_sqlite(connection) else {"told": _json(rows)}
+    return (await connection.execute(statement, told)).all()
 
 
-def _told(columns: Sequence[sa.Column[Any]], rows: Sequence[Row]) -> sa.TableValuedAlias:
-    """The rows as a table."""
-    text = sa.cast(sa.literal(_json(rows), sa.Text), postgresql.JSON)
+@cache
+def _among(query: sa.Select[Any], columns: Columns, on_sqlite: bool) -> sa.Select[Any]:
+    if on_sqlite:
+        return query.where(sa.tuple_(*columns).in_(sa.bindparam("told", expanding=True)))
+    return query.where(sa.tuple_(*columns).in_(_told(columns)))
+
+
+@cache
+def _insert(
+    table: sa.Table, names: tuple[str, ...], finish: Callable[[Any], Any], on_sqlite: bool
+) -> sa.Executable:
+    if on_sqlite:
+        return finish(sqlite.insert(table))  # type: ignore[no-any-return]
+    told = _told(tuple(table.c[name] for name in names))
+    return finish(postgresql.insert(table).from_select(names, told))  # type: ignore[no-any-return]
+
+
+def _told(columns: Columns) -> sa.Select[Any]:
+    """The parameter `told` as rows of these columns."""
+    text = sa.cast(sa.bindparam("told", type_=sa.Text), postgresql.JSON)
     named = [sa.column(column.name, column.type) for column in columns]
-    return sa.func.json_to_recordset(text).table_valued(*named).render_derived(with_types=True)
+    rows = sa.func.json_to_recordset(text).table_valued(*named).render_derived(with_types=True)
+    return sa.select(*rows.c)
 
 
 def _json(rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ from domain.assignments import Assignment, Standing
 from domain.fields import Record
 from domain.metrics import ASSIGNED, Metric
 from domain.outcomes import Delta, Place
-from storage.bulk import insert_into, insert_rows
+from storage.bulk import insert_rows
 from storage.schema import counts as c
 
 CountKey = tuple[Place, str]
@@ -56,10 +56,12 @@ async def add_counts(connection: AsyncConnection, deltas: Iterable[tuple[CountKe
         dict(zip(COUNT_KEY, key, strict=True)) | {"n": d.n, "total": d.total, "total_sq": d.total_sq}
         for key, d in sorted(merged.items(), key=lambda item: item[0])
     ]
-    insert = insert_into(connection, c)
+    await insert_rows(connection, c, rows, _adding)
+
+
+def _adding(insert: Any) -> Any:
     grown = {name: c.c[name] + insert.excluded[name] for name in ("n", "total", "total_sq")}
-    upsert = insert.on_conflict_do_update(index_elements=list(COUNT_KEY), set_=grown)
-    await insert_rows(connection, upsert, rows, returning=[c.c.n])
+    return insert.on_conflict_do_update(index_elements=list(COUNT_KEY), set_=grown).returning(c.c.n)
 
 
 def is_countable(metric: Metric, value: float) -> bool:

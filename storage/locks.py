@@ -12,6 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.schema import experiments, prompts
 
+# Ordered inside, locked outside: PostgreSQL may otherwise lock before it sorts. Counted, so that no row travels.
+_LOCK = sa.text(
+    "SELECT count(pg_advisory_xact_lock(key)) FROM"
+    " (SELECT key FROM unnest(CAST(:keys AS bigint[])) AS key ORDER BY key OFFSET 0) AS ordered"
+)
+
 
 def is_sqlite(connection: AsyncConnection) -> bool:
     """Whether the connection talks to SQLite."""
@@ -47,14 +53,7 @@ async def lock_units(connection: AsyncConnection, units: Iterable[tuple[int, str
     if is_sqlite(connection):
         return
     keys = sorted({_key(prompt_id, unit_id) for prompt_id, unit_id in units})
-    # Ordered inside, locked outside: PostgreSQL may otherwise lock before it sorts.
-    await connection.execute(
-        sa.text(
-            "SELECT pg_advisory_xact_lock(key) FROM"
-            " (SELECT key FROM unnest(CAST(:keys AS bigint[])) AS key ORDER BY key OFFSET 0) AS ordered"
-        ),
-        {"keys": keys},
-    )
+    await connection.execute(_LOCK, {"keys": keys})
 
 
 def _key(prompt_id: int, unit_id: str) -> int:

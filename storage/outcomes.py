@@ -9,11 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.outcomes import Settled, StoredOutcome
-from storage.bulk import among, insert_into, insert_rows
+from storage.bulk import insert_rows, select_among
 from storage.schema import outcome_revisions as r
 from storage.schema import outcomes as o
 
 Unit = tuple[int, str]
+_OUTCOMES = sa.select(o)
+_REVISIONS = sa.select(r)
 
 
 async def find_outcomes(
@@ -21,9 +23,7 @@ async def find_outcomes(
 ) -> dict[Unit, dict[str, StoredOutcome]]:
     """The units' values by metric."""
     found: dict[Unit, dict[str, StoredOutcome]] = defaultdict(dict)
-    rows = await connection.execute(
-        sa.select(o).where(among(connection, (o.c.prompt_id, o.c.unit_id), units))
-    )
+    rows = await select_among(connection, _OUTCOMES, (o.c.prompt_id, o.c.unit_id), units)
     for row in rows:
         found[row.prompt_id, row.unit_id][row.metric] = StoredOutcome(
             value=row.value,
@@ -40,9 +40,7 @@ async def find_superseded(
     """The (value, occurred_at) that later values replaced, by unit and metric."""
     found: dict[Unit, dict[str, set[tuple[float, dt.datetime]]]] = defaultdict(lambda: defaultdict(set))
     if units:
-        rows = await connection.execute(
-            sa.select(r).where(among(connection, (r.c.prompt_id, r.c.unit_id), units))
-        )
+        rows = await select_among(connection, _REVISIONS, (r.c.prompt_id, r.c.unit_id), units)
         for row in rows:
             found[row.prompt_id, row.unit_id][row.metric].add((row.value, row.occurred_at))
     return found
@@ -58,7 +56,7 @@ async def write_settled(
         for (prompt_id, unit_id), item in settled
         for metric, outcome in item.inserted.items()
     ]
-    await insert_rows(connection, insert_into(connection, o), rows, returning=[o.c.prompt_id])
+    await insert_rows(connection, o, rows, _returning)
     for unit, item in settled:
         for metric, (old, new) in item.revised.items():
             await _replace(connection, unit, metric, old, new, now)
@@ -85,6 +83,10 @@ async def _replace(
     await connection.execute(sa.insert(r).values(**key, **_row(old), replaced_at=now))
     same = (o.c[name] == value for name, value in key.items())
     await connection.execute(sa.update(o).where(*same).values(**_row(new)))
+
+
+def _returning(insert: Any) -> Any:
+    return insert.returning(o.c.prompt_id)
 
 
 def _row(outcome: StoredOutcome) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.fields import folded
 from domain.prompts import NewVersion, PromptVersion, ServedVersion
-from storage.bulk import among
+from storage.bulk import select_among
 from storage.schema import prompt_versions as v
 from storage.schema import prompts as p
 
@@ -22,6 +22,7 @@ _VERSIONS = (
     .select_from(v.join(p, v.c.prompt_id == p.c.id))
     .order_by(p.c.name, v.c.number)
 )
+_HASHES = sa.select(v.c.prompt_id, v.c.content_hash, v.c.id)
 
 
 def _version(row: sa.Row[Any]) -> PromptVersion:
@@ -133,8 +134,7 @@ async def version_ids_of(
     connection: AsyncConnection, contents: Collection[tuple[int, str]]
 ) -> dict[tuple[int, str], int]:
     """The versions with these contents (prompt id, content hash); what is not stored is left out."""
-    columns = (v.c.prompt_id, v.c.content_hash)
-    rows = await connection.execute(sa.select(*columns, v.c.id).where(among(connection, columns, contents)))
+    rows = await select_among(connection, _HASHES, (v.c.prompt_id, v.c.content_hash), contents)
     return {(row.prompt_id, row.content_hash): row.id for row in rows}
 
 

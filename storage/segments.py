@@ -6,17 +6,17 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.fields import MAX_SEGMENTS, OTHER_SEGMENT
-from storage.bulk import among
+from storage.bulk import select_among
 from storage.locks import lock_experiment
 from storage.schema import segments as s
 
 Segment = tuple[int, str]  # experiment id and name
+_SEGMENTS = sa.select(s)
 
 
 async def known_segments(connection: AsyncConnection, wanted: Collection[Segment]) -> set[Segment]:
     """Those that were admitted before."""
-    columns = (s.c.experiment_id, s.c.name)
-    rows = await connection.execute(sa.select(*columns).where(among(connection, columns, wanted)))
+    rows = await select_among(connection, _SEGMENTS, (s.c.experiment_id, s.c.name), wanted)
     return {(row.experiment_id, row.name) for row in rows}
 
 
