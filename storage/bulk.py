@@ -31,7 +31,8 @@ async def select_among(
         names = [column.name for column in columns]
         told = _json([dict(zip(names, key, strict=True)) for key in keys])
     statement = _among(query, columns, is_sqlite(connection))
-    return await connection.execute(statement, {"told": told})
+    rows: sa.CursorResult[Any] = await connection.execute(statement, {"told": told})
+    return rows
 
 
 async def insert_rows(
