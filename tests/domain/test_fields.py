@@ -8,6 +8,7 @@ import pytest
 from domain.fields import (
     PATTERNS_IN_WORDS,
     Author,
+    ContentHash,
     ExperimentKey,
     MetricName,
     Name,
@@ -52,6 +53,12 @@ def test_no_name_ends_with_a_line_break(name: str):
     assert not takes(TYPES[name], "abc\n")
     assert not takes(TYPES[name], "ab\nc")
     assert not takes(TYPES[name], "abc\x00")
+
+
+@pytest.mark.parametrize("text", ["", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 64 + "\n"])
+def test_a_content_hash_is_64_hexadecimal_digits(text: str):
+    assert takes(ContentHash, "0123456789abcdef" * 4)
+    assert not takes(ContentHash, text)
 
 
 @pytest.mark.parametrize("text", ["a", "support", "Größe", "v1.2", "a-b", "_x", "日本語"])
@@ -99,5 +106,5 @@ def test_a_time_has_a_zone():
 
 def test_every_pattern_is_also_said_in_words():
     """An error shows the words; somebody on call does not read regular expressions."""
-    patterns = {msgspec.json.schema(type_)["pattern"] for type_ in TYPES.values()}
+    patterns = {msgspec.json.schema(type_)["pattern"] for type_ in [*TYPES.values(), ContentHash]}
     assert patterns == set(PATTERNS_IN_WORDS)
