@@ -33,7 +33,7 @@ from benchmarks.load import (
     seconds,
 )
 from benchmarks.pgbench import STATEMENTS, run_pgbench
-from benchmarks.rivals import ROOT, Figures, Question, Rival, main, spread, table
+from benchmarks.rivals import ROOT, Figures, Question, Rival, main, rounded, spread, table
 from benchmarks.served import (
     DATABASES,
     DURABLE,
@@ -159,8 +159,8 @@ def _table(name: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
                     f"{rival}, {key}" if rival == PGBENCH else rival,
                     spread(per_s),
                     *([spread([rate * items for rate in per_s])] if items > 1 else []),
-                    f"{statistics.median(rate.p50_ms for rate in rates):.3g}",
-                    f"{statistics.median(rate.p99_ms for rate in rates):.3g}",
+                    rounded(statistics.median(rate.p50_ms for rate in rates)),
+                    rounded(statistics.median(rate.p99_ms for rate in rates)),
                     f"{statistics.median(a / b for a, b in zip(per_s, own, strict=True)):.3g}" if own else "",
                 ]
             )

@@ -30,7 +30,7 @@ from benchmarks.load import (
     put_load,
     seconds,
 )
-from benchmarks.rivals import QUICK, RESULTS, machine, place, spread, table, write_into_document
+from benchmarks.rivals import QUICK, RESULTS, machine, place, rounded, spread, table, write_into_document
 from benchmarks.served import (
     DATABASES,
     POSTGRES,
@@ -122,7 +122,7 @@ def _cells(rates: Rates) -> list[str]:
         for each in rates.values()
         for cell in (
             spread([rate.per_s for rate in each]),
-            f"{statistics.median(rate.p99_ms for rate in each):.3g}",
+            rounded(statistics.median(rate.p99_ms for rate in each)),
         )
     ]
 

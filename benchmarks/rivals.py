@@ -46,6 +46,7 @@ class Question:
     name: str
     rivals: Mapping[str, Rival]
     tables: Callable[[Mapping[str, Sequence[Figures]]], str]
+    rounds: int = 5
 
 
 def seconds_per_call(work: Callable[[], object], *, least_s: float = 0.02, batches: int = 5) -> float:
@@ -81,12 +82,12 @@ def told(seconds: Sequence[float]) -> str:
 
 def spread(values: Sequence[float]) -> str:
     """Median, least and most: `8 410 (8 020 - 8 900)`."""
-    low, mid, high = (_grouped(value) for value in (min(values), statistics.median(values), max(values)))
+    low, mid, high = (rounded(value) for value in (min(values), statistics.median(values), max(values)))
     return f"{mid} ({low} - {high})"
 
 
-def _grouped(value: float) -> str:
-    """Three digits tell enough; thousands apart."""
+def rounded(value: float) -> str:
+    """Three digits, thousands apart: `8 410`."""
     return f"{float(f'{value:.3g}'):,.10g}".replace(",", " ")
 
 
@@ -185,7 +186,7 @@ def main(question: Question) -> None:
     """The command line of a question."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rival", choices=list(question.rivals))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=question.rounds)
     parser.add_argument("--write-docs", action="store_true")
     parser.add_argument("--quick", action="store_true", help="a first look: one short round")
     options = parser.parse_args()

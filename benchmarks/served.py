@@ -16,6 +16,7 @@ import httpx
 import psycopg
 import sqlalchemy as sa
 
+from domain.keys import Scope
 from service.manage_keys import create_key
 from storage.database import Database
 from tests.postgres import Postgres, PostgresUnavailable
@@ -88,14 +89,16 @@ def fresh_database(kind: str) -> Iterator[str]:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-async def filled(url: str, work: Callable[[Database, dt.datetime], Awaitable[object]]) -> str:
-    """An agent's key to the database, after `work` has filled it and all is at rest."""
+async def filled(
+    url: str, work: Callable[[Database, dt.datetime], Awaitable[object]], scope: Scope = "agent"
+) -> str:
+    """A key to the database, after `work` has filled it and all is at rest."""
     database = Database(url, statement_timeout_ms=SLOW_MS)
     now = dt.datetime.now(dt.UTC)
     try:
         await work(database, now)
         async with database.writing() as connection:
-            key = await create_key(connection, "agent", name="bench", actor="bench", now=now)
+            key = await create_key(connection, scope, name="bench", actor="bench", now=now)
     finally:
         await database.close()
     await asyncio.to_thread(settle, url)
@@ -152,7 +155,16 @@ def environment(url: str, more: Mapping[str, str] = DURABLE) -> dict[str, str]:
 
 @contextmanager
 def serving(command: Sequence[str], port: int, variables: Mapping[str, str]) -> Iterator[str]:
-    """The URL of a server that answers; it is stopped afterwards.
+    """The URL of a server that answers; it is stopped afterwards."""
+    with started(command, port, variables):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def started(
+    command: Sequence[str], port: int, variables: Mapping[str, str]
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """The process of a server that answers at the port; it is stopped afterwards.
 
     Raises
     ------
@@ -162,7 +174,7 @@ def serving(command: Sequence[str], port: int, variables: Mapping[str, str]) -> 
         process = subprocess.Popen(command, env=dict(variables), stdout=log, stderr=log)
         try:
             _wait_for(process, f"http://127.0.0.1:{port}/health/ready")
-            yield f"http://127.0.0.1:{port}"
+            yield process
         except RuntimeError as error:
             log.seek(0)
             raise RuntimeError(f"{error}\n{log.read().decode(errors='replace')[-2000:]}") from error
