@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import count
 
 import sqlalchemy as sa
 import uvloop
@@ -26,16 +27,18 @@ WARM_UP_S = 0.3
 
 
 async def put_load(store: Store, clients: int, seconds: float) -> list[float]:
-    """Seconds that every row took, from so many clients."""
+    """Seconds that every row took, from so many clients; each stores one at least."""
     run, until, taken = uuid.uuid4().hex[:8], time.perf_counter() + seconds, []
 
     async def keep_storing(client: int) -> None:
-        number, started = 0, time.perf_counter()
-        while started < until:
+        started = time.perf_counter()
+        for number in count():
             await store((f"{run}-{client}-{number}", "resolved", 1.0))
             ended = time.perf_counter()
             taken.append(ended - started)
-            number, started = number + 1, ended
+            if ended >= until:
+                return
+            started = ended
 
     await asyncio.gather(*(keep_storing(client) for client in range(clients)))
     return taken

@@ -81,6 +81,14 @@ def put_load(
     ----------
     first : outcomes are told of `call-<first>` and those that follow.
     """
+    rate = read_wrk(run_wrk(url, key, kind, seconds=seconds, first=first, connections=connections))
+    if rate.refused or rate.lost or not rate.requests:
+        raise RuntimeError(f"{kind}: not every request was answered with 200: {rate}")
+    return rate
+
+
+def run_wrk(url: str, key: str, kind: Kind, *, seconds: float, first: int, connections: int) -> str:
+    """What wrk prints."""
     run = uuid.uuid4().hex[:8]
     command = ["wrk", "-t", "1", "-c", connections, "-d", f"{seconds:.0f}s", "--timeout", "10s", "-s", SCRIPT]
     script = [url, "--", kind.path, key, run, first, kind.size]
@@ -89,10 +97,7 @@ def put_load(
     )
     if done.returncode:
         raise RuntimeError(f"wrk failed: {done.stderr or done.stdout}")
-    rate = read_wrk(done.stdout)
-    if rate.refused or rate.lost or not rate.requests:
-        raise RuntimeError(f"{kind}: not every request was answered with 200: {rate}")
-    return rate
+    return done.stdout
 
 
 def next_unit(rate: Rate, kind: Kind, first: int, connections: int = CONNECTIONS) -> int:
