@@ -62,7 +62,7 @@ STORED_IN = {"assignment": "assignments", "outcome": "outcomes"}
 
 def waiting_calls() -> int:
     """As many as all the outcomes that can be told of in one run."""
-    return int(MOST_PER_S * (2 * seconds() + WARM_UP_S))
+    return int(MOST_PER_S * 2 * seconds())
 
 
 def measure_ours(database: str, workers: int) -> Figures:
@@ -161,10 +161,17 @@ def _table(name: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
                     *([spread([rate * items for rate in per_s])] if items > 1 else []),
                     rounded(statistics.median(rate.p50_ms for rate in rates)),
                     rounded(statistics.median(rate.p99_ms for rate in rates)),
-                    f"{statistics.median(a / b for a, b in zip(per_s, own, strict=True)):.3g}" if own else "",
+                    _ratio(per_s, own),
                 ]
             )
     return f"**{name}**, {CONNECTIONS} connections\n\n{table(head, rows)}"
+
+
+def _ratio(per_s: Sequence[float], own: Sequence[float]) -> str:
+    """Median over the rounds, each pair from the same round; empty where ours answered nothing."""
+    if not own or not all(own):
+        return ""
+    return f"{statistics.median(a / b for a, b in zip(per_s, own, strict=True)):.3g}"
 
 
 def _workers(number: int) -> str:
