@@ -12,10 +12,10 @@ BENCH_PYTHON := .venv-bench/bin/python
 BENCH_STAMP := .venv-bench/.synced
 PARTS := engine domain storage service api cli migrations
 
-.PHONY: help setup demo test check serve bench calibrate lock mutants clean
+.PHONY: help setup demo test check serve bench bench-http bench-commits bench-memory calibrate lock mutants clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: $(STAMP) ## make .venv with everything, from the pins in requirements.lock
 
@@ -57,6 +57,17 @@ bench: setup $(BENCH_STAMP) ## what things cost beside their rivals, as ratios i
 	$(BENCH_PYTHON) -m benchmarks.simulation_speed
 	$(PYTHON) -m benchmarks.bandits
 	$(PYTHON) -m benchmarks.report_cost
+
+bench-http: setup $(BENCH_STAMP) ## start, and durable requests a second beside rivals; wants wrk (1 hour)
+	$(PYTHON) -m benchmarks.start_time --write-docs
+	$(PYTHON) -m benchmarks.ingestion --write-docs
+	$(PYTHON) -m benchmarks.ingestion_growth --largest 7 --write-docs
+
+bench-commits: setup ## ways to make a row durable, on both databases (10 minutes)
+	$(PYTHON) -m benchmarks.commit_ways --write-docs
+
+bench-memory: setup ## memory under constant load for an hour
+	$(PYTHON) -m benchmarks.memory_soak --minutes 60 --rate 40 --write-docs
 
 calibrate: setup ## how often claims are false, by simulation (15 minutes)
 	$(PYTHON) -m benchmarks.calibrate

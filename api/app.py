@@ -10,6 +10,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.datastructures import State
 
+from api import numerics
 from api.assigner import Assigner
 from api.auth import Keyring, authorize
 from api.background import keep_fresh, keep_noting_keys, keep_reallocating, keep_recording, stop
@@ -136,6 +137,7 @@ def _loops(parts: Parts) -> list[Coroutine[Any, Any, None]]:
         keep_recording(last_known, parts.backlog),
         keep_reallocating(settings, database, last_known, parts.clock),
         keep_noting_keys(last_known, parts.keyring, database),
+        numerics.load_soon(),
     ]
 
 

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from api import numerics
 from api.auth import Keyring
 from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
 from api.settings import Settings
-from service.reallocate import ids_to_pass, reallocate_fully
 from storage.away import is_storage_away
 from storage.database import Database
 
@@ -74,12 +74,13 @@ async def keep_reallocating(
 
 async def reallocate_all(database: Database, clock: Clock) -> bool:
     """One pass, each experiment in its own transaction; whether any split moved."""
+    await numerics.loaded()
     async with database.reading() as connection:
-        ids = await ids_to_pass(connection)
+        ids = await numerics.ids_to_pass(connection)
     moved = False
     for experiment_id in ids:
         try:
-            result = await reallocate_fully(database, experiment_id, clock)
+            result = await numerics.reallocate_fully(database, experiment_id, clock)
         except Exception as error:  # one experiment must not stop the others
             _survive("reallocation_failed", error)
             continue

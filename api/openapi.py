@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -136,12 +137,12 @@ def document(routes: Sequence[HTTPRouteHandler], version: str) -> bytes:
 
 
 def schema_route(routes: Sequence[HTTPRouteHandler], version: str) -> HTTPRouteHandler:
-    """`GET /schema`: the document of the other routes, written once."""
-    written = document(routes, version)
+    """`GET /schema`: the document of the other routes, written when it is asked for first (0.1 s)."""
+    written = cache(partial(document, routes, version))
 
-    @get(PATH, opt={"scope": OPEN}, sync_to_thread=False)
+    @get(PATH, opt={"scope": OPEN}, sync_to_thread=True)
     def get_schema() -> Response[bytes]:
         """The OpenAPI document."""
-        return Response(written, media_type=OpenAPIMediaTypes.OPENAPI_JSON)
+        return Response(written(), media_type=OpenAPIMediaTypes.OPENAPI_JSON)
 
     return get_schema

@@ -9,7 +9,6 @@ Then the same with the outcomes fixed and more allocations: 2 016 are a week of 
 
 import argparse
 import asyncio
-import datetime as dt
 import os
 import platform
 import statistics
@@ -17,115 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import sqlalchemy as sa
-
-from domain.experiments import Experiment, NewExperiment, NewPolicy, NewVariant
-from domain.prompts import NewVersion
-from engine.version import ENGINE_VERSION
-from migrations import migrate
-from service.create_version import create_version
+from benchmarks.filling import NOW, PROMPT, fill
 from service.report import report
-from service.start_experiment import start_experiment
-from service.verify import verify
-from storage.allocations import append_allocation
 from storage.counts import counts_by
 from storage.database import Database
-from storage.types import UtcDateTime
 
-NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 ALLOCATIONS = 20
 ROUNDS = 21
 WARM_UP = 3  # turns that fill caches and connections
-
-NUMBERS = {
-    "sqlite": "WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i + 1 < :calls)",
-    "postgresql": "WITH numbers(i) AS (SELECT generate_series(0, :calls - 1))",
-}
-CALLS = """
-INSERT INTO assignments (prompt_id, unit_id, version_id, experiment_id, variant_id, allocation_id,
-                         probability, segment, reason, content_hash, assigned_at)
-{numbers}
-SELECT e.prompt_id, 'call-' || i, v.version_id, e.id, v.id, a.id,
-       1.0 / 3, 'intent-' || (i % 10), 'SPLIT', '', :now
-FROM numbers
-JOIN experiments e ON e.id = :experiment
-JOIN variants v ON v.experiment_id = e.id AND v.position = i % 3
-JOIN allocations a ON a.experiment_id = e.id AND a.number = 1 + (i / 30) % :allocations
-"""
-OUTCOMES = """
-INSERT INTO outcomes (prompt_id, unit_id, metric, value, occurred_at, received_at, revision)
-{numbers}
-SELECT e.prompt_id, 'call-' || i, '{metric}', {value}, :now, :now, 0
-FROM numbers JOIN experiments e ON e.id = :experiment
-"""
-VALUES = {
-    "resolved": "CASE WHEN i * 7 % 10 < 7 THEN 1.0 ELSE 0.0 END",
-    "quality": "i % 17 / 16.0",
-    "duration_s": "60.0 + i % 240",
-}
-COUNTS = """
-INSERT INTO counts (experiment_id, allocation_id, variant_id, segment, metric, n, total, total_sq)
-SELECT a.experiment_id, a.allocation_id, a.variant_id, a.segment, {metric}, COUNT(*), {total}, {total_sq}
-FROM assignments a {outcomes}
-GROUP BY a.experiment_id, a.allocation_id, a.variant_id, a.segment {by}
-"""
-JOINED = "JOIN outcomes o ON o.prompt_id = a.prompt_id AND o.unit_id = a.unit_id"
-
-
-async def begin(database: Database, allocations: int) -> Experiment:
-    """A running experiment with three variants and that many allocations."""
-    await migrate(database)
-    async with database.writing() as connection:
-        versions = [
-            await create_version(connection, NewVersion(name="p", system_prompt=f"v{i}"), actor="b", now=NOW)
-            for i in range(3)
-        ]
-        new = NewExperiment(
-            key="bench",
-            prompt="p",
-            control="a",
-            variants=[NewVariant(key=k, version_id=v.id) for k, v in zip("abc", versions, strict=True)],
-            policy=NewPolicy(name="thompson"),
-        )
-        experiment = await start_experiment(connection, new, actor="b", now=NOW)
-        for _ in range(allocations - 1):
-            await append_allocation(
-                connection,
-                experiment_id=experiment.id,
-                split={"a": 3_334, "b": 3_333, "c": 3_333},
-                probability_best=None,
-                policy="thompson",
-                counts={},
-                engine_version=ENGINE_VERSION,
-                now=NOW,
-            )
-    return experiment
-
-
-async def fill(database: Database, outcomes: int, allocations: int) -> int:
-    """That many stored outcomes and their counts; how many rows of counts there are."""
-    experiment = await begin(database, allocations)
-    known = {"calls": outcomes // 3, "experiment": experiment.id, "allocations": allocations, "now": NOW}
-    numbers = NUMBERS["sqlite" if database.is_sqlite else "postgresql"]
-    steps = [CALLS.format(numbers=numbers)]
-    steps += [OUTCOMES.format(numbers=numbers, metric=name, value=value) for name, value in VALUES.items()]
-    steps.append(COUNTS.format(metric="'assigned'", total="0.0", total_sq="0.0", outcomes="", by=""))
-    sums = {"total": "SUM(o.value)", "total_sq": "SUM(o.value * o.value)"}
-    steps.append(COUNTS.format(metric="o.metric", outcomes=JOINED, by=", o.metric", **sums))
-    for step in steps:
-        statement = sa.text(step).bindparams(
-            *(
-                sa.bindparam(name, value, type_=UtcDateTime() if name == "now" else sa.BigInteger())
-                for name, value in known.items()
-                if f":{name}" in step
-            )
-        )
-        async with database.writing() as connection:
-            await connection.execute(statement)
-    async with database.reading() as connection:
-        found = await verify(connection)
-    assert not found.differences, found.differences[0]
-    return found.rows
 
 
 async def timed(work: Callable[[], object]) -> float:
@@ -141,7 +39,7 @@ async def measure(databases: dict[int, Database]) -> dict[int, tuple[float, floa
         for name, database in databases.items():
             async with database.reading() as connection:
                 sums = await timed(lambda connection=connection: counts_by(connection, 1, ("variant_id",)))
-                whole = await timed(lambda connection=connection: report(connection, "bench", now=NOW))
+                whole = await timed(lambda connection=connection: report(connection, PROMPT, now=NOW))
             if turn >= WARM_UP:
                 times[name].append((whole, sums))
     return {
@@ -153,7 +51,10 @@ async def measure(databases: dict[int, Database]) -> dict[int, tuple[float, floa
 async def compare(title: str, urls: dict[int, str], fills: dict[int, tuple[int, int]]) -> None:
     """Fill, measure, print; `fills` has outcomes and allocations per column."""
     databases = {name: Database(url, statement_timeout_ms=3_600_000) for name, url in urls.items()}
-    rows = {name: await fill(database, *fills[name]) for name, database in databases.items()}
+    rows = {}
+    for name, database in databases.items():
+        outcomes, allocations = fills[name]
+        rows[name] = await fill(database, outcomes, allocations=allocations)
     found = await measure(databases)
     smallest = found[min(found)][0]
     print(f"\n{title}  (load {os.getloadavg()[0]:.1f})")

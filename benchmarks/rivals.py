@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "build" / "benchmarks"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
+QUICK = "BENCHMARKS_QUICK"
+
 type Figures = dict[str, Any]
 
 
@@ -44,6 +46,7 @@ class Question:
     name: str
     rivals: Mapping[str, Rival]
     tables: Callable[[Mapping[str, Sequence[Figures]]], str]
+    rounds: int = 5
 
 
 def seconds_per_call(work: Callable[[], object], *, least_s: float = 0.02, batches: int = 5) -> float:
@@ -75,6 +78,22 @@ def told(seconds: Sequence[float]) -> str:
     )
     low, mid, high = (f"{value * factor:.3g}" for value in (min(seconds), middle, max(seconds)))
     return f"{mid} {unit} ({low} - {high})"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, least and most: `8 410 (8 020 - 8 900)`."""
+    low, mid, high = (rounded(value) for value in (min(values), statistics.median(values), max(values)))
+    return f"{mid} ({low} - {high})"
+
+
+def rounded(value: float) -> str:
+    """Three digits, thousands apart: `8 410`."""
+    return f"{float(f'{value:.3g}'):,.10g}".replace(",", " ")
+
+
+def is_quick() -> bool:
+    """Whether a first look is enough (`--quick`)."""
+    return QUICK in os.environ
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -142,15 +161,22 @@ def _run(question: Question, rounds: int) -> str:
     lines = [
         question.tables({name: [answer["figures"] for answer in found] for name, found in present.items()}),
         "",
-        f"{where['processor']}, {where['cores']} cores, {where['platform']}, Python {where['python']}, load "
-        f"{where['load']:.1f} at the start, {where['at'][:10]}. Median (least - most) of {rounds} rounds. "
+        f"{place(where)} Median (least - most) of {rounds} rounds. "
         + ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
         + ".",
     ]
     return "\n".join(lines + [f"Not installed: {', '.join(absent)}."] * bool(absent))
 
 
-def _write_into_document(name: str, text: str) -> None:
+def place(where: Mapping[str, Any]) -> str:
+    """The line under a table: the machine, how busy it was, and when."""
+    return (
+        f"{where['processor']}, {where['cores']} cores, {where['platform']}, Python {where['python']}, load "
+        f"{where['load']:.1f} at the start, {where['at'][:10]}."
+    )
+
+
+def write_into_document(name: str, text: str) -> None:
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, rest = DOCUMENT.read_text().split(begin)
     DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
@@ -160,13 +186,17 @@ def main(question: Question) -> None:
     """The command line of a question."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rival", choices=list(question.rivals))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=question.rounds)
     parser.add_argument("--write-docs", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a first look: one short round")
     options = parser.parse_args()
+    if options.quick:
+        os.environ[QUICK] = "1"
+        options.rounds = 1
     if options.rival:
         _answer_as(question, options.rival)
         return
     text = _run(question, options.rounds)
     print(text)
     if options.write_docs:
-        _write_into_document(question.name, text)
+        write_into_document(question.name, text)

@@ -1,22 +1,25 @@
 """Bring a database to a revision, from an open connection."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
+
+if TYPE_CHECKING:  # loaded when there is something to migrate: a server that starts seldom has to wait for it
+    from alembic.config import Config
 
 HERE = Path(__file__).resolve().parent
 # Two processes that start together must not both create the tables.
 MIGRATION_LOCK = 0x50424D4947
 
 
-def config_for(connection: Connection) -> Config:
+def config_for(connection: Connection) -> "Config":
     """Alembic's configuration for one open connection; there is no ini file."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(HERE).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -25,6 +28,8 @@ def config_for(connection: Connection) -> Config:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Run the missing migrations; none is missing when nothing has to be done."""
+    from alembic import command
+
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
     command.upgrade(config_for(connection), revision)
@@ -32,12 +37,21 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 def downgrade(connection: Connection, revision: str) -> None:
     """Take migrations back, for tests and for a rollback that loses data knowingly."""
+    from alembic import command
+
     command.downgrade(config_for(connection), revision)
 
 
 async def current_revision(connection: AsyncConnection) -> str | None:
     """The revision of the database; None for an empty one."""
-    return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    return await connection.run_sync(_revision)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 async def migrate(database: Database) -> str | None:

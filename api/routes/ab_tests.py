@@ -6,6 +6,7 @@ from litestar import get, patch, post
 from litestar.params import FromPath
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api import numerics
 from api.context import AnyRequest, actor_of, now_of, parts_of
 from api.openapi import answers, takes
 from api.reading import read_body, read_optional_body, read_query
@@ -15,9 +16,6 @@ from domain.experiments import Experiment, NewAbTest, StopExperiment
 from domain.fields import BASIS_POINTS, Record
 from domain.report import Report
 from service.find import allocation_now, experiment_with_id
-from service.report import report
-from service.start_experiment import start_ab_test
-from service.stop_experiment import stop_experiment
 from storage.experiments import list_two_variant_experiments
 
 
@@ -60,7 +58,7 @@ class AbTest(Record, frozen=True, kw_only=True):
 
 async def _view(connection: AsyncConnection, experiment: Experiment, now: dt.datetime) -> AbTest:
     split = (await allocation_now(connection, experiment)).split
-    return ab_test_view(experiment, split, await report(connection, experiment.key, now=now))
+    return ab_test_view(experiment, split, await numerics.report(connection, experiment.key, now=now))
 
 
 def ab_test_view(experiment: Experiment, split: dict[str, int], found: Report) -> AbTest:
@@ -101,6 +99,7 @@ async def get_ab_tests(request: AnyRequest) -> list[AbTest]:
     """A/B tests, the newest first."""
     page = read_query(request, Page)
     now = now_of(request)
+    await numerics.loaded()
     async with parts_of(request).database.reading() as connection:
         found = await list_two_variant_experiments(connection, limit=page.limit, offset=page.offset)
         return [await _view(connection, experiment, now) for experiment in found]
@@ -116,8 +115,9 @@ async def post_ab_test(request: AnyRequest) -> AbTest:
     """Start one; a is the control, `traffic_split` is the share of b."""
     new = await read_body(request, NewAbTest)
     parts, now = parts_of(request), now_of(request)
+    await numerics.loaded()
     async with parts.database.writing() as connection:
-        experiment = await start_ab_test(connection, new, actor=actor_of(request), now=now)
+        experiment = await numerics.start_ab_test(connection, new, actor=actor_of(request), now=now)
         view = await _view(connection, experiment, now)
     await parts.last_known.refresh()
     return view
@@ -133,11 +133,12 @@ async def patch_stop(request: AnyRequest, ab_test_id: FromPath[int]) -> AbTest:
     """Stop it; with a winner (`a` or `b`) its version becomes active."""
     stop = await read_optional_body(request, StopExperiment)
     parts, now = parts_of(request), now_of(request)
+    await numerics.loaded()
     async with parts.database.writing() as connection:
         experiment = await experiment_with_id(connection, ab_test_id)
         if len(experiment.variants) != 2:
             raise NotAnAbTest(key=experiment.key, variants=len(experiment.variants))
-        experiment = await stop_experiment(
+        experiment = await numerics.stop_experiment(
             connection, experiment.key, winner=stop.winner, actor=actor_of(request), now=now
         )
         view = await _view(connection, experiment, now)

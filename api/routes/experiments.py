@@ -7,6 +7,7 @@ from litestar import get, patch, post
 from litestar.params import FromPath
 from litestar.response import Stream
 
+from api import numerics
 from api.context import AnyRequest, actor_of, now_of, parts_of
 from api.openapi import answers, takes
 from api.reading import read_body, read_optional_body, read_query, refuse_body
@@ -15,12 +16,8 @@ from domain.allocations import Allocation
 from domain.experiments import Experiment, NewExperiment, NewVariant, StopExperiment
 from domain.fields import Request
 from domain.report import Report
-from service.change_variants import add_variant, retire_variant
 from service.export_calls import calls_csv
 from service.find import experiment_of
-from service.report import report
-from service.start_experiment import start_experiment
-from service.stop_experiment import stop_experiment
 from storage.allocations import list_allocations
 from storage.experiments import list_experiments
 
@@ -56,8 +53,11 @@ async def post_experiment(request: AnyRequest) -> Experiment:
     """Start one: from now on every new call of the prompt is randomised."""
     new = await read_body(request, NewExperiment)
     parts = parts_of(request)
+    await numerics.loaded()
     async with parts.database.writing() as connection:
-        experiment = await start_experiment(connection, new, actor=actor_of(request), now=now_of(request))
+        experiment = await numerics.start_experiment(
+            connection, new, actor=actor_of(request), now=now_of(request)
+        )
     await parts.last_known.refresh()
     return experiment
 
@@ -79,8 +79,9 @@ async def patch_stop(request: AnyRequest, key: FromPath[str]) -> Experiment:
     """Stop it; with a winner that variant's version becomes active."""
     stop = await read_optional_body(request, StopExperiment)
     parts = parts_of(request)
+    await numerics.loaded()
     async with parts.database.writing() as connection:
-        experiment = await stop_experiment(
+        experiment = await numerics.stop_experiment(
             connection, key, winner=stop.winner, actor=actor_of(request), now=now_of(request)
         )
     await parts.last_known.refresh()
@@ -97,8 +98,11 @@ async def post_variant(request: AnyRequest, key: FromPath[str]) -> Experiment:
     """A new arm while the experiment runs."""
     new = await read_body(request, NewVariant)
     parts = parts_of(request)
+    await numerics.loaded()
     async with parts.database.writing() as connection:
-        experiment = await add_variant(connection, key, new, actor=actor_of(request), now=now_of(request))
+        experiment = await numerics.add_variant(
+            connection, key, new, actor=actor_of(request), now=now_of(request)
+        )
     await parts.last_known.refresh()
     return experiment
 
@@ -112,8 +116,9 @@ async def patch_retire(request: AnyRequest, key: FromPath[str], variant: FromPat
     """No more calls for this variant; its data stay."""
     await refuse_body(request)
     parts = parts_of(request)
+    await numerics.loaded()
     async with parts.database.writing() as connection:
-        experiment = await retire_variant(
+        experiment = await numerics.retire_variant(
             connection, key, variant, actor=actor_of(request), now=now_of(request)
         )
     await parts.last_known.refresh()
@@ -123,8 +128,9 @@ async def patch_retire(request: AnyRequest, key: FromPath[str], variant: FromPat
 @get("/experiments/{key:str}/report", opt={"scope": "analyst"}, responses=answers(404))
 async def get_report(request: AnyRequest, key: FromPath[str]) -> Report:
     """What is known: evidence and belief side by side, and what to do."""
+    await numerics.loaded()
     async with parts_of(request).database.reading() as connection:
-        return await report(connection, key, now=now_of(request))
+        return await numerics.report(connection, key, now=now_of(request))
 
 
 @get(
