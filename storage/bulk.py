@@ -25,13 +25,9 @@ async def select_among(
     connection: AsyncConnection, query: sa.Select[Any], columns: Columns, keys: Collection[Sequence[Any]]
 ) -> sa.CursorResult[Any]:
     """The rows of `query` whose `columns` are one of `keys`; `query` is one that is kept, not made for this."""
-    if is_sqlite(connection):
-        told: Any = [tuple(key) for key in keys]
-    else:
-        names = [column.name for column in columns]
-        told = _json([dict(zip(names, key, strict=True)) for key in keys])
     statement = _among(query, columns, is_sqlite(connection))
-    rows: sa.CursorResult[Any] = await connection.execute(statement, {"told": told})
+    told = _parts(keys) if is_sqlite(connection) else _text(columns, keys)
+    rows: sa.CursorResult[Any] = await connection.execute(statement, told)
     return rows
 
 
@@ -59,7 +55,12 @@ async def insert_rows(
 @cache
 def _among(query: sa.Select[Any], columns: Columns, on_sqlite: bool) -> sa.Select[Any]:
     if on_sqlite:
-        return query.where(sa.tuple_(*columns).in_(sa.bindparam("told", expanding=True)))
+        # For a pair alone SQLite reads every row of the prompt: 150 ms of 300 000. The single columns, which
+        # the pair implies, let it go by the index: 0.1 ms.
+        single = [
+            column.in_(sa.bindparam(f"told_{index}", expanding=True)) for index, column in enumerate(columns)
+        ]
+        return query.where(sa.tuple_(*columns).in_(sa.bindparam("told", expanding=True)), *single)
     return query.where(sa.tuple_(*columns).in_(_told(columns)))
 
 
@@ -71,6 +72,17 @@ def _insert(
         return finish(sqlite.insert(table))  # type: ignore[no-any-return]
     told = _told(tuple(table.c[name] for name in names))
     return finish(postgresql.insert(table).from_select(names, told))  # type: ignore[no-any-return]
+
+
+def _parts(keys: Collection[Sequence[Any]]) -> dict[str, Any]:
+    whole = [tuple(key) for key in keys]
+    single = {f"told_{index}": sorted(set(values)) for index, values in enumerate(zip(*whole, strict=True))}
+    return {"told": whole} | single
+
+
+def _text(columns: Columns, keys: Collection[Sequence[Any]]) -> dict[str, Any]:
+    names = [column.name for column in columns]
+    return {"told": _json([dict(zip(names, key, strict=True)) for key in keys])}
 
 
 def _told(columns: Columns) -> sa.Select[Any]:
