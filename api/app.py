@@ -23,6 +23,7 @@ from api.log import configure_logging, log
 from api.metrics import ServerMetrics
 from api.openapi import schema_route
 from api.problems import EXCEPTION_HANDLERS
+from api.rate_limits import RateLimits
 from api.reading import check_address
 from api.recorder import Recorder
 from api.routes import ab_tests, agent, experiments, operations, prompts
@@ -120,6 +121,7 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         recorder=Recorder(calls, last_known, settings, clock),
         keyring=Keyring(watch, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
         metrics=ServerMetrics(),
+        rate_limits=RateLimits(settings),
     )
 
 

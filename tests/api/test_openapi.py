@@ -13,7 +13,7 @@ from api.problems import PROBLEM_JSON
 from tests.api.reference_cases import World
 from tests.api.test_scopes import NEEDS, operations
 
-EVERY = {"400", "401", "403", "414", "422", "431", "503"}
+EVERY = {"400", "401", "403", "414", "422", "429", "431", "503"}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,12 @@ def test_every_operation_declares_its_errors_as_problems(document: dict[str, Any
         expected = EVERY | ({"408", "413", "415"} if name.startswith(("POST", "PATCH")) else set())
         assert set(errors) >= expected | ({"404"} if "{" in name else set()), name
         assert {content for item in errors.values() for content in item["content"]} == {PROBLEM_JSON}
+
+
+def test_what_may_be_tried_again_says_when(document: dict[str, Any]):
+    for name, operation in operations(document).items():
+        for status in operation["responses"].keys() & {"429", "503"}:
+            assert list(operation["responses"][status]["headers"]) == ["Retry-After"], name
 
 
 def test_what_the_server_answers_is_declared(document: dict[str, Any], worlds: dict[str, World]):
