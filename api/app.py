@@ -22,6 +22,7 @@ from api.last_known import LastKnown
 from api.log import configure_logging, log
 from api.metrics import ServerMetrics
 from api.openapi import schema_route
+from api.options import options_routes
 from api.problems import EXCEPTION_HANDLERS
 from api.rate_limits import RateLimits
 from api.reading import check_address
@@ -69,8 +70,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
             await stop(loops)
             await _close(parts)
 
+    routes = [*ROUTES, schema_route(ROUTES, VERSION)]
     app = Litestar(
-        route_handlers=[*ROUTES, schema_route(ROUTES, VERSION)],
+        route_handlers=[*options_routes(routes), *routes],
         opt={"scope": "manager"},  # a route that forgets its scope is for managers only
         guards=[authorize, check_address],
         exception_handlers=EXCEPTION_HANDLERS,
