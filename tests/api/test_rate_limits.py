@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.problems import PROBLEM_JSON
+from api.problems import PROBLEM_JSON, RequestProblem
 from api.rate_limits import MAX_NAMES, RateLimits, TokenBuckets, network_of
 from api.settings import Settings
 from migrations import migrate
@@ -87,6 +87,22 @@ def test_an_agent_is_not_limited_unless_a_setting_says_so():
     limits = RateLimits(Settings(), clock=Clock())
     for _ in range(100_000):
         limits.count_request("key", "agent")
+
+
+def test_an_agent_is_limited_when_a_setting_says_so():
+    """Ten seconds' worth at once, each key for itself; managers' routes have a bucket of their own."""
+    clock = Clock()
+    limits = RateLimits(Settings(agent_requests_per_s=2.0, desk_requests_per_s=0.0), clock=clock)
+    for _ in range(20):
+        limits.count_request("leaked", "agent")
+    with pytest.raises(RequestProblem) as refused:
+        limits.count_request("leaked", "agent")
+    assert (refused.value.kind.status, refused.value.headers) == (429, {"Retry-After": "1"})
+    limits.count_request("other", "agent")
+    for _ in range(1_000):
+        limits.count_request("leaked", "manager")
+    clock.now += 0.5
+    limits.count_request("leaked", "agent")
 
 
 @pytest.mark.parametrize(
