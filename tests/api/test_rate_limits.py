@@ -20,7 +20,7 @@ from tests.api.raw_http import exchange, request_bytes
 from tests.api.reference_cases import wrong_secret
 from tests.running_server import RunningServer
 
-KEYS = ("desk", "body", "both", "known", "agent", "new", "proxy")
+KEYS = ("desk", "body", "both", "known", "agent", "new")
 # One request, then none for longer than any test takes, on however slow a machine.
 ENVIRONMENT = {
     "PROMPTBANDIT_DESK_REQUESTS_PER_S": "0.0005",
