@@ -10,9 +10,12 @@ STAMP := .venv/.synced
 # The rivals of `make bench` live apart: nothing of the product may come to depend on them.
 BENCH_PYTHON := .venv-bench/bin/python
 BENCH_STAMP := .venv-bench/.synced
+# What a server runs, and the tools that list and audit it.
+RUNTIME_STAMP := .venv-runtime/.synced
+AUDIT_STAMP := .venv-audit/.synced
 PARTS := engine domain storage service api cli migrations
 
-.PHONY: help setup demo test check serve bench bench-http bench-commits bench-memory calibrate lock mutants clean
+.PHONY: help setup demo test check serve bench bench-http bench-commits bench-memory calibrate lock mutants sbom audit clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -75,11 +78,33 @@ calibrate: setup ## how often claims are false, by simulation (15 minutes)
 mutants: setup ## change each formula once and see a test fail (10 minutes)
 	nice $(PYTHON) -P tests/mutations.py
 
+$(RUNTIME_STAMP): requirements-runtime.lock | $(filter .uv/bin/uv,$(UV))
+	test -x .venv-runtime/bin/python || $(UV) venv --quiet .venv-runtime
+	VIRTUAL_ENV=.venv-runtime $(UV) pip sync --quiet --require-hashes requirements-runtime.lock
+	touch $(RUNTIME_STAMP)
+
+$(AUDIT_STAMP): requirements-audit.lock | $(filter .uv/bin/uv,$(UV))
+	test -x .venv-audit/bin/python || $(UV) venv --quiet .venv-audit
+	VIRTUAL_ENV=.venv-audit $(UV) pip sync --quiet --require-hashes requirements-audit.lock
+	touch $(AUDIT_STAMP)
+
+sbom: $(RUNTIME_STAMP) $(AUDIT_STAMP) ## list what a server runs, as CycloneDX in dist/sbom.cdx.json
+	mkdir -p dist
+	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		-o dist/sbom.cdx.json .venv-runtime
+
+audit: $(AUDIT_STAMP) ## look for known vulnerabilities of what a server runs; needs advisories from the network
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-runtime.lock
+
 lock: .uv/bin/uv ## compile the pins anew
 	.uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements.lock
 	.uv/bin/uv pip compile pyproject.toml --group bench --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements-bench.lock
+	.uv/bin/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.12 \
+		--generate-hashes --no-header --quiet -o requirements-runtime.lock
+	.uv/bin/uv pip compile --group audit --universal --python-version 3.12 \
+		--generate-hashes --no-header --quiet -o requirements-audit.lock
 
 clean: ## remove what setup made
-	rm -rf .venv .venv-bench .uv
+	rm -rf .venv .venv-bench .venv-runtime .venv-audit .uv

@@ -23,7 +23,9 @@ from api.last_known import LastKnown
 from api.log import configure_logging, log
 from api.metrics import ServerMetrics
 from api.openapi import schema_route
+from api.options import options_routes
 from api.problems import EXCEPTION_HANDLERS
+from api.rate_limits import RateLimits
 from api.reading import check_address
 from api.recorder import Recorder
 from api.routes import ab_tests, agent, experiments, operations, prompts
@@ -72,8 +74,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
             await stop(loops)
             await _close(parts)
 
+    routes = [*ROUTES, schema_route(ROUTES, VERSION)]
     app = Litestar(
-        route_handlers=[*ROUTES, schema_route(ROUTES, VERSION)],
+        route_handlers=[*options_routes(routes), *routes],
         opt={"scope": "manager"},  # a route that forgets its scope is for managers only
         guards=[authorize, check_address],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -127,6 +130,7 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         recorder=Recorder(calls, last_known, settings, clock),
         keyring=Keyring(watch, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
         metrics=ServerMetrics(),
+        rate_limits=RateLimits(settings),
     )
 
 

@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from api.clock import Clock
 from api.problems import INSUFFICIENT_SCOPE, UNAUTHENTICATED, RequestProblem, StorageAway
+from api.rate_limits import RateLimits
 from domain.keys import ApiKey, Scope, grants, matches, prefix_of
 from storage.away import is_storage_away
 from storage.database import Database
@@ -55,6 +56,11 @@ class Keyring:
         self._used: dict[str, dt.datetime] = {}
         self._lookups: dict[str, tuple[float, asyncio.Task[Caller | None]]] = {}
         self._places = asyncio.Semaphore(MAX_LOOKUPS)
+
+    def was_good(self, text: str) -> bool:
+        """Whether this key opened something on this worker before, or stands in the settings."""
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return digest in self._good or digest in self._agent_hashes
 
     async def caller_of(self, text: str) -> Caller | None:
         """Who holds this key; None if nobody does. StorageAway when that cannot be known now."""
@@ -137,14 +143,28 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     if needed == OPEN or connection.scope.get("method") == "OPTIONS":  # which methods there are is no secret
         return
     text = _bearer(connection)
-    keyring: Keyring = connection.app.state.parts.keyring
-    caller = await keyring.caller_of(text) if text else None
+    caller = await _find_caller(connection, text) if text else None
     if caller is None:
         raise RequestProblem(UNAUTHENTICATED, "send a valid key: Authorization: Bearer pb_...")
+    limits: RateLimits = connection.app.state.parts.rate_limits
+    limits.count_request(prefix_of(text) or "", needed)
     if not grants(caller.scopes, needed):
         detail = f"this needs a key of scope {needed}; yours has {', '.join(caller.scopes)}"
         raise RequestProblem(INSUFFICIENT_SCOPE, detail)
     connection.scope["promptbandit_caller"] = caller  # type: ignore[typeddict-unknown-key]
+
+
+async def _find_caller(connection: ASGIConnection[Any, Any, Any, Any], text: str) -> Caller | None:
+    keyring: Keyring = connection.app.state.parts.keyring
+    limits: RateLimits = connection.app.state.parts.rate_limits
+    client = connection.scope["client"]
+    address = client[0] if client else ""
+    if not keyring.was_good(text):
+        limits.check_address(address)
+    caller = await keyring.caller_of(text)
+    if caller is None:
+        limits.count_failure(address)
+    return caller
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

@@ -12,6 +12,7 @@ from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.metrics import ServerMetrics
+from api.rate_limits import RateLimits
 from api.recorder import Recorder
 from api.settings import Settings
 from storage.database import Database
@@ -34,6 +35,7 @@ class Parts:
     recorder: Recorder
     keyring: Keyring
     metrics: ServerMetrics
+    rate_limits: RateLimits
 
 
 def parts_of(request: AnyRequest) -> Parts:

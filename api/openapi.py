@@ -96,7 +96,7 @@ class _Written(Schema):
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
     """The declared errors of a route: those named, and what any route may answer."""
-    every = {400, 401, 403, 414, 422, 431, 503, *statuses} | ({408} if 413 in statuses else set())
+    every = {400, 401, 403, 414, 422, 429, 431, 503, *statuses} | ({408} if 413 in statuses else set())
     return {
         status: ResponseSpec(
             data_container=Problem,
@@ -127,6 +127,7 @@ def document(routes: Sequence[HTTPRouteHandler], version: str) -> bytes:
         route_handlers=routes, openapi_config=config, logging_config=None
     ).openapi_schema.to_schema()
     found["paths"] = {path: item for path, item in found["paths"].items() if not path.startswith(PATH)}
+    _say_when_to_try_again(found["paths"])
     _, bodies = msgspec.json.schema_components(BODIES, ref_template=_REF)
     found["components"]["schemas"] |= bodies
     for handler in routes:
@@ -134,6 +135,14 @@ def document(routes: Sequence[HTTPRouteHandler], version: str) -> bytes:
             for path in handler.paths:
                 found["paths"][path]["get"]["security"] = []
     return msgspec.json.encode(found)
+
+
+def _say_when_to_try_again(paths: dict[str, Any]) -> None:
+    header = {"description": "seconds to wait", "required": True, "schema": {"type": "integer", "minimum": 1}}
+    for item in paths.values():
+        for operation in item.values():
+            for status in operation["responses"].keys() & {"429", "503"}:
+                operation["responses"][status]["headers"] = {"Retry-After": header}
 
 
 def schema_route(routes: Sequence[HTTPRouteHandler], version: str) -> HTTPRouteHandler:

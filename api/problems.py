@@ -72,6 +72,7 @@ VALIDATION = Kind("validation", "Request breaks a rule", 422)
 UNKNOWN_FIELD = Kind("unknown-field", "Field is not known", 422)
 DUPLICATE_KEY = Kind("duplicate-key", "Key stands twice in an object", 422)
 CONFLICT = Kind("conflict", "Conflicts with what is stored", 409)
+TOO_MANY_REQUESTS = Kind("too-many-requests", "Too many requests", 429)
 INTERNAL_ERROR = Kind("internal-error", "Error on our side", 500)
 STORAGE_AWAY = Kind("storage-away", "Storage is not available", 503)
 

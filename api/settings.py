@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, get_type_hints
 
 import msgspec
@@ -82,13 +83,58 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         Meta(ge=0.0, le=5.0, description="How long a checked key is believed; a revoked one stops within it"),
     ] = 3.0
+    agent_requests_per_s: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1e6,
+            description="Requests a second of one key to the agent's routes, per worker; more get 429; 0: no limit",
+        ),
+    ] = 0.0
+    desk_requests_per_s: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1e6,
+            description="Requests a second of one key to all other routes, per worker; more get 429; 0: no limit",
+        ),
+    ] = 100.0
+    failed_keys_per_minute: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1e6,
+            description="Keys a minute from one address that open nothing, per worker; then keys that were not "
+            "good before get 429; 0: no limit",
+        ),
+    ] = 300.0
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Addresses or networks (comma-separated) whose X-Forwarded-For is believed; empty: nobody's"
+        ),
+    ] = ""
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"
 
     def __post_init__(self) -> None:
-        """Refuse a database URL that we cannot serve from."""
-        parse_url(self.database_url)
+        """Refuse a database URL that we cannot serve from, and proxies that are no addresses."""
+        try:
+            parse_url(self.database_url)
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}DATABASE_URL: {error}") from error
+        for proxy in filter(None, self.trusted_proxies.split(",")):
+            _check_proxy(proxy.strip())
+
+
+def _check_proxy(text: str) -> None:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{PREFIX}TRUSTED_PROXIES: {text!r} is no address or network; write 10.0.0.5 or 10.0.0.0/24"
+        ) from error
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -106,8 +152,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         _check(name, value)
     try:
         return msgspec.convert(found, Settings, strict=False)
-    except msgspec.ValidationError as error:  # each value alone was possible: it is the URL
-        raise ValueError(f"{PREFIX}DATABASE_URL: {error}") from error
+    except msgspec.ValidationError as error:  # each value alone was possible: it is __post_init__
+        raise ValueError(str(error)) from error
 
 
 def _check(name: str, value: str) -> None:

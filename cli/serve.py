@@ -17,7 +17,7 @@ def serve(host: str, port: int, workers: int) -> None:
 
     Example: promptbandit serve --port 8000 --workers 2
     """
-    load_settings()  # a wrong setting is one sentence here, a traceback in every worker
+    settings = load_settings()  # a wrong setting is one sentence here, a traceback in every worker
     uvicorn.run(
         "api.app:create_app",
         factory=True,
@@ -28,4 +28,7 @@ def serve(host: str, port: int, workers: int) -> None:
         log_level="warning",
         timeout_graceful_shutdown=10,
         server_header=False,
+        # By default uvicorn believes X-Forwarded-For of whoever connects from this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
     )

@@ -70,6 +70,9 @@ async def _prompt(connection: AsyncConnection, name: str, now: dt.datetime) -> i
     if prompt_id is not None:
         return prompt_id
     taken = await find_name_of(connection, name)
-    if taken is not None:
+    if taken is None:
+        return await insert_prompt(connection, name, now)
+    prompt_id = await find_prompt_id(connection, name)
+    if prompt_id is None:
         raise NameTaken(name=taken)
-    return await insert_prompt(connection, name, now)
+    return prompt_id  # somebody else created it between the two looks

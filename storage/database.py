@@ -25,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from domain.prompts import canonical_json
+from storage.audit import begin_audit, write_audit
 from storage.away import is_unreachable
 from storage.line import Line
 
@@ -133,7 +134,9 @@ class Database:
                 await _begin_writing(stack, connection, until)
             else:
                 await stack.enter_async_context(connection.begin())
+            begin_audit(connection)
             yield connection
+            await write_audit(connection)
 
     async def write[T](self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do the work in a transaction of its own, again if the first try found its connection dead at once.

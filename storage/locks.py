@@ -56,6 +56,15 @@ async def lock_units(connection: AsyncConnection, units: Iterable[tuple[int, str
     await connection.execute(_LOCK, {"keys": keys})
 
 
+async def lock_audit(connection: AsyncConnection) -> None:
+    """Hold the end of the audit. The last lock of a transaction: nobody who holds it waits for another.
+
+    A lock of two numbers, which no unit's lock of one can meet.
+    """
+    if not is_sqlite(connection):
+        await connection.execute(sa.text("SELECT pg_advisory_xact_lock(20546, 1)"))
+
+
 def _key(prompt_id: int, unit_id: str) -> int:
     digest = hashlib.sha256(f"{prompt_id}/{unit_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -255,6 +255,10 @@ audit = sa.Table(
     sa.Column("record_id", sa.Text, nullable=False),
     _json("before", nullable=True),
     _json("after", nullable=True),
+    # Of the entry before, and of this one with it; the chain cannot fork.
+    sa.Column("previous_hash", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Index("uq_audit_previous_hash", "previous_hash", unique=True),
 )
 
 transcripts = sa.Table(

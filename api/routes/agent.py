@@ -11,6 +11,8 @@ from domain.errors import DomainError
 from domain.fields import Record
 from domain.outcomes import NewOutcome, OutcomeResult
 
+MAX_ASSIGNMENT_BYTES = 65_536  # the longest good body is 5 KiB, all of it escaped
+
 
 class OutcomeAnswer(Record, frozen=True, kw_only=True):
     """The answer of `POST /outcomes`, one result an outcome, in their order."""
@@ -23,6 +25,7 @@ class OutcomeAnswer(Record, frozen=True, kw_only=True):
     opt={"scope": "agent"},
     status_code=200,
     operation_class=takes(NewAssignment),
+    request_max_body_size=MAX_ASSIGNMENT_BYTES,
     responses=answers(404, 413, 415),
     summary="Give a call its prompt version",
 )

@@ -15,7 +15,7 @@ import pytest
 
 from domain.keys import SCOPES, Scope
 from migrations import migrate
-from service.manage_keys import create_key
+from service.manage_keys import create_key, revoke_key
 from storage.database import Database
 from tests.api.reference_cases import World, set_up
 from tests.conftest import DIALECTS
@@ -29,6 +29,9 @@ ENVIRONMENT = {
     # Room for fifty assignments at once: beyond it one says STALE instead of SPLIT.
     "PROMPTBANDIT_MAX_IN_FLIGHT": "64",
     "PROMPTBANDIT_BODY_DEADLINE_MS": "1500",
+    # Hundreds of tests have one key and one address; the limits have a server of their own.
+    "PROMPTBANDIT_DESK_REQUESTS_PER_S": "0",
+    "PROMPTBANDIT_FAILED_KEYS_PER_MINUTE": "0",
 }
 
 
@@ -38,11 +41,16 @@ async def _keys(url: str) -> dict[str, str]:
         await migrate(database)
         async with database.writing() as connection:
             now = dt.datetime.now(dt.UTC)
-            scopes: dict[str, Scope] = {scope: scope for scope in SCOPES} | {"to be revoked": "analyst"}
-            return {
+            scopes: dict[str, Scope] = {scope: scope for scope in SCOPES} | {
+                "to be revoked": "analyst",
+                "revoked": "manager",
+            }
+            keys = {
                 name: await create_key(connection, scope, name="", actor="test", now=now)
                 for name, scope in scopes.items()
             }
+            await revoke_key(connection, keys["revoked"].split("_")[2], actor="test", now=now)
+            return keys
     finally:
         await database.close()
 

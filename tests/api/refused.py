@@ -104,6 +104,7 @@ BODIES = {
     "a string": outcome('"outcome"'),
     "an object for a list": posted("/assignments", [GOOD]),
     "2 MiB": outcome(b" " * 2**21, 413, "body-too-large"),
+    "65 KiB to assign": Bad("POST", "/assignments", b" " * 66_560, 413, "body-too-large"),
     "surrogate as a key, twice": outcome('{"\\ud800":1,"\\ud800":2}', 422, "duplicate-key"),
     "130 000 keys, the last one twice": outcome(
         "{" + ",".join(f'"{n:x}":1' for n in range(80_000)) + ',"0":1}', 422, "duplicate-key"

@@ -95,6 +95,10 @@ def test_every_setting_is_explained_in_the_code_too():
         ("LOG_LEVEL", "loud"),
         ("NO_SUCH", "1"),
         ("SOFT_DEADLINE_MS", "0"),
+        ("DATABASE_URL", "mysql://x"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "10.0.0.5, proxy.internal"),
+        ("AGENT_REQUESTS_PER_S", "-1"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(name: str, value: str):

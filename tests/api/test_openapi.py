@@ -11,9 +11,9 @@ from api.app import ROUTES
 from api.openapi import Described
 from api.problems import PROBLEM_JSON
 from tests.api.reference_cases import World
-from tests.api.test_scopes import NEEDS, operations
+from tests.api.test_scopes import METHODS, NEEDS, operations
 
-EVERY = {"400", "401", "403", "414", "422", "431", "503"}
+EVERY = {"400", "401", "403", "414", "422", "429", "431", "503"}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,23 @@ def test_every_operation_declares_its_errors_as_problems(document: dict[str, Any
         expected = EVERY | ({"408", "413", "415"} if name.startswith(("POST", "PATCH")) else set())
         assert set(errors) >= expected | ({"404"} if "{" in name else set()), name
         assert {content for item in errors.values() for content in item["content"]} == {PROBLEM_JSON}
+
+
+def test_a_path_says_without_a_key_which_methods_it_takes(document: dict[str, Any], worlds: dict[str, World]):
+    with worlds["sqlite"].server.client(None) as client:
+        for path, item in document["paths"].items():
+            answer = client.options(re.sub(r"\{\w+\}", "1", path))
+            assert answer.status_code == 204
+            told = answer.headers["allow"].split(", ")
+            assert told == sorted({*(method.upper() for method in item if method in METHODS), "OPTIONS"}), (
+                path
+            )
+
+
+def test_what_may_be_tried_again_says_when(document: dict[str, Any]):
+    for name, operation in operations(document).items():
+        for status in operation["responses"].keys() & {"429", "503"}:
+            assert list(operation["responses"][status]["headers"]) == ["Retry-After"], name
 
 
 def test_what_the_server_answers_is_declared(document: dict[str, Any], worlds: dict[str, World]):

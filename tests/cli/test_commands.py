@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +79,7 @@ def test_migrate_may_run_any_number_of_times(database_url):
     first, second = run(database_url, "migrate"), run(database_url, "migrate")
     assert (first.returncode, second.returncode) == (0, 0)
     assert "empty" in first.stdout
-    assert "0002" in second.stdout
+    assert "up to date" in second.stdout
 
 
 def test_an_imported_file_gives_a_report_and_importing_it_again_changes_nothing(database_url, calls_file):
@@ -153,8 +155,6 @@ def test_a_wrong_setting_is_refused_with_its_name_or_value(sqlite_url, name, val
 
 
 def test_verify_names_the_first_difference_and_exits_1(sqlite_url, tmp_path, calls_file):
-    import sqlite3
-
     import_variants(sqlite_url, calls_file)
     with sqlite3.connect(tmp_path / "cli.db") as connection:
         connection.execute("UPDATE counts SET n = n + 1 WHERE metric = 'resolved'")
@@ -162,6 +162,31 @@ def test_verify_names_the_first_difference_and_exits_1(sqlite_url, tmp_path, cal
     done = run(sqlite_url, "verify")
     assert done.returncode == 1
     assert "metric resolved" in done.stderr
+
+
+def test_verify_checks_the_audit_and_a_head_that_was_kept(sqlite_url, tmp_path):
+    for name in ("one", "two"):
+        assert run(sqlite_url, "keys", "create", "--scope", "agent", "--name", name).returncode == 0
+    done = run(sqlite_url, "verify")
+    told = re.search(r"^audit is as written \(2 entries, head ([0-9a-f]{64})\)$", done.stdout, re.MULTILINE)
+    assert told is not None, done.stdout + done.stderr
+    assert run(sqlite_url, "verify", "--audit-head", told[1]).returncode == 0
+    with sqlite3.connect(tmp_path / "cli.db") as connection:
+        connection.execute("DROP TRIGGER audit_no_delete")
+        connection.execute("DELETE FROM audit WHERE id = 2")
+    connection.close()
+    assert run(sqlite_url, "verify").returncode == 0
+    done = run(sqlite_url, "verify", "--audit-head", told[1])
+    assert (done.returncode, "entries were removed" in done.stderr) == (1, True)
+    assert run(sqlite_url, "verify", "--audit-head", "nonsense").returncode == 2
+    with sqlite3.connect(tmp_path / "cli.db") as connection:
+        connection.execute("DROP TRIGGER audit_no_update")
+        connection.execute("UPDATE audit SET actor = 'nobody'")
+    connection.close()
+    done = run(sqlite_url, "verify")
+    assert done.returncode == 1
+    assert "the audit is broken after 0 entries: entry 1 is not what was written" in done.stderr
+    assert "counts equal outcomes" in done.stdout
 
 
 def test_reallocate_with_nothing_to_do_exits_0(database_url):

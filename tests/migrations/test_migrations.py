@@ -6,16 +6,20 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from migrations.run import current_revision, downgrade, migrate, upgrade
+from service.verify_audit import verify_audit
+from storage.audit import list_audit
 from storage.database import Database
 from storage.schema import metadata
 from tests.service.world import add, call, check, outcome, start, stop, tell
 
-HEAD = "0002"
+HEAD = "0003"
 
 
 async def everything(database: Database) -> dict[str, list[Any]]:
@@ -81,6 +85,38 @@ async def test_a_database_with_data_can_be_taken_back_and_used_again(database: D
     async with database.writing() as connection:
         await connection.run_sync(upgrade)
     await use()
+
+
+async def test_entries_of_old_become_a_chain_that_goes_on(database: Database):
+    """As a database of version 0.1.0 holds them: written before there were hashes."""
+    await start(database)
+    async with database.reading() as connection:
+        before = (await verify_audit(connection)).entries
+    async with database.writing() as connection:
+        await connection.run_sync(downgrade, "0002")
+    columns = "at, actor, action, record_type, record_id, before, after"
+    old = (
+        "('2026-11-22 12:00:00.000007', 'me', 'a', 't', '1', NULL, '{\"b\":[1e-7,\"é\"],\"c\":{}}')",
+        "('2026-11-22 12:00:01.500000', 'key:1 (x)', 'b', 't', '2', '{}', NULL)",
+    )
+    async with database.writing() as connection:
+        if not database.is_sqlite:
+            await connection.execute(text("SET LOCAL TIME ZONE 'UTC'"))
+        for values in old:
+            await connection.execute(
+                text(f"INSERT INTO audit ({columns}) VALUES {values}".replace(":1", r"\:1"))
+            )
+    assert await migrate(database) == "0002"
+    await add(database, "c")
+    async with database.reading() as connection:
+        found = await verify_audit(connection)
+        entries = await list_audit(connection, limit=before + 4, offset=0)
+    assert found.problem is None
+    assert found.entries == len(entries) > before + 2
+    assert found.head == entries[0].hash
+    with pytest.raises(IntegrityError, match="never change"):
+        async with database.writing() as connection:
+            await connection.execute(text("UPDATE audit SET actor = 'nobody'"))
 
 
 async def test_migrating_again_changes_nothing(database: Database):

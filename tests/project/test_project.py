@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,19 +43,49 @@ def test_both_distributions_and_the_server_tell_the_same_version():
     assert ours == clients == VERSION
 
 
-def test_every_dependency_is_pinned_with_a_hash():
-    lock = (ROOT / "requirements.lock").read_text()
-    pins = re.findall(r"^[a-z0-9.\-_\[\]]+==", lock, re.MULTILINE | re.IGNORECASE)
-    assert len(pins) >= 50
-    assert lock.count("--hash=sha256:") >= len(pins)
-    assert "http://" not in lock
-    assert "https://" not in lock
+def pins(lock: str) -> dict[str, str]:
+    """The version of each package."""
+    found = re.findall(
+        r"^([a-z0-9.\-_]+)(?:\[[a-z,]+\])?==([^\s;]+)",
+        (ROOT / lock).read_text(),
+        re.MULTILINE | re.IGNORECASE,
+    )
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("lock", "at_least"),
+    [
+        ("requirements.lock", 50),
+        ("requirements-runtime.lock", 30),
+        ("requirements-bench.lock", 30),
+        ("requirements-audit.lock", 30),
+    ],
+)
+def test_every_dependency_is_pinned_with_a_hash(lock: str, at_least: int):
+    text = (ROOT / lock).read_text()
+    assert len(pins(lock)) >= at_least
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", text)
+    assert [block.splitlines()[0] for block in blocks if "--hash=sha256:" not in block] == []
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_what_a_server_runs_is_what_was_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.match(r"[A-Za-z0-9.\-_]+", line)[0].lower() for line in project["dependencies"]}
+    tested, runs = pins("requirements.lock"), pins("requirements-runtime.lock")
+    assert wanted <= set(runs)
+    assert {name: version for name, version in runs.items() if tested.get(name) != version} == {}
+    tools = {"pytest", "hypothesis", "mypy", "ruff", "schemathesis", "pip-audit"}
+    assert tools.isdisjoint(runs)
 
 
 def test_every_dependency_has_a_reason():
     """A new dependency gets a line in docs/decisions/dependencies.md."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    groups = project["dependency-groups"]
+    wanted = project["project"]["dependencies"] + groups["dev"] + groups["audit"]
     names = {re.match(r"[A-Za-z0-9.\-_]+", line)[0].lower() for line in wanted}
     told = (ROOT / "docs" / "decisions" / "dependencies.md").read_text().lower()
     assert {name for name in names if f"`{name}`" not in told} == set()
