@@ -77,7 +77,7 @@ def test_migrate_may_run_any_number_of_times(database_url):
     first, second = run(database_url, "migrate"), run(database_url, "migrate")
     assert (first.returncode, second.returncode) == (0, 0)
     assert "empty" in first.stdout
-    assert "0002" in second.stdout
+    assert "0003" in second.stdout
 
 
 def test_an_imported_file_gives_a_report_and_importing_it_again_changes_nothing(database_url, calls_file):
