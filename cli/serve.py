@@ -6,6 +6,11 @@ import uvicorn
 from api.settings import load_settings
 
 
+# The supervisor of several workers replaces one that has died, at once, and one that does not answer it for so
+# long. uvicorn's 5 s would end workers that only have to wait for a busy machine.
+FROZEN_S = 30
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -27,5 +32,6 @@ def serve(host: str, port: int, workers: int) -> None:
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=10,
+        timeout_worker_healthcheck=FROZEN_S,
         server_header=False,
     )

@@ -1,0 +1,75 @@
+"""Calls to one of several servers, and waiting for what they do by themselves."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.running_server import RunningServer
+
+CALLS = 20  # a round; one transaction
+DEADLINE_S = 60.0
+
+
+def wait_for(what: str, is_so: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    until = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < until, f"{what}: not within {DEADLINE_S:g} s"
+        time.sleep(0.05)
+
+
+def at_once(*works: Callable[[], Any]) -> list[Any]:
+    """Do these things in the same moment."""
+    together = threading.Barrier(len(works))
+
+    def one(work: Callable[[], Any]) -> Any:
+        together.wait()
+        return work()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(one, works))
+
+
+def post(server: RunningServer, path: str, body: Any) -> Any:
+    """By a connection of its own: whichever worker takes it."""
+    with server.client("agent") as client:
+        answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def tell(server: RunningServer, outcomes: list[dict[str, Any]]) -> list[str]:
+    """Tell outcomes; the status of each."""
+    return [result["status"] for result in post(server, "/outcomes", outcomes)["results"]]
+
+
+def play(server: RunningServer, prompt: str, name: str) -> int:
+    """A round of calls whose outcomes arrive in one transaction; b is the better one.
+
+    How many of them took part: a worker that does not know of the experiment yet serves the active version.
+    """
+    given = [server.assign(f"{name}-{number}", prompt) for number in range(CALLS)]
+    outcomes = [
+        {
+            "prompt": prompt,
+            "unit_id": item["unit_id"],
+            "metrics": {"resolved": item["variant"] == "b" or number % 2 == 0},
+        }
+        for number, item in enumerate(given)
+    ]
+    assert set(tell(server, outcomes)) == {"accepted"}
+    return sum(item["variant"] is not None for item in given)
+
+
+def allocations(server: RunningServer, key: str) -> list[dict[str, Any]]:
+    """The splits of an experiment, the first one first."""
+    answer = server.manager.get(f"/experiments/{key}/allocations", params={"limit": 1000})
+    assert answer.status_code == 200, answer.text
+    return sorted(answer.json(), key=lambda item: int(item["id"]))
+
+
+def stop(server: RunningServer, key: str) -> None:
+    """So that the other tests' workers have less to do."""
+    assert server.manager.patch(f"/experiments/{key}/stop", json={}).status_code == 200
