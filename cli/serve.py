@@ -5,7 +5,6 @@ import uvicorn
 
 from api.settings import load_settings
 
-
 # The supervisor of several workers replaces one that has died, at once, and one that does not answer it for so
 # long. uvicorn's 5 s would end workers that only have to wait for a busy machine.
 FROZEN_S = 30
