@@ -69,6 +69,8 @@ lock: .uv/bin/uv ## compile the pins anew
 		--generate-hashes --no-header --quiet -o requirements.lock
 	.uv/bin/uv pip compile pyproject.toml --group bench --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements-bench.lock
+	.uv/bin/uv pip compile pyproject.toml --group image --universal --python-version 3.12 \
+		--constraint requirements.lock --generate-hashes --no-header --quiet -o deploy/requirements.lock
 
 clean: ## remove what setup made
 	rm -rf .venv .venv-bench .uv

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from tests.running_server import RunningServer
@@ -33,9 +34,14 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
 
 
 def post(server: RunningServer, path: str, body: Any) -> Any:
-    """By a connection of its own: whichever worker takes it."""
+    """By a connection of its own, whichever worker takes it; again after a 503, as agents do.
+
+    A worker that has to wait long for its turn on a busy machine takes the database for absent.
+    """
+    until = time.monotonic() + DEADLINE_S
     with server.client("agent") as client:
-        answer = client.post(path, json=body)
+        while (answer := client.post(path, json=body)).status_code == 503 and time.monotonic() < until:
+            time.sleep(0.1)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -45,12 +51,21 @@ def tell(server: RunningServer, outcomes: list[dict[str, Any]]) -> list[str]:
     return [result["status"] for result in post(server, "/outcomes", outcomes)["results"]]
 
 
-def play(server: RunningServer, prompt: str, name: str) -> int:
-    """A round of calls whose outcomes arrive in one transaction; b is the better one.
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Some calls and their outcomes, told in one transaction.
 
-    How many of them took part: a worker that does not know of the experiment yet serves the active version.
+    `counted` are those in the experiment: a worker that does not know of it yet serves the active version.
+    `at_once` says that all were recorded at once, none from memory because the database seemed away.
     """
-    given = [server.assign(f"{name}-{number}", prompt) for number in range(CALLS)]
+
+    counted: int
+    at_once: bool
+
+
+def play(server: RunningServer, prompt: str, name: str) -> Round:
+    """A round of calls, of which those of b go better."""
+    given = [post(server, "/assignments", {"prompt": prompt, "unit_id": f"{name}-{n}"}) for n in range(CALLS)]
     outcomes = [
         {
             "prompt": prompt,
@@ -59,8 +74,11 @@ def play(server: RunningServer, prompt: str, name: str) -> int:
         }
         for number, item in enumerate(given)
     ]
-    assert set(tell(server, outcomes)) == {"accepted"}
-    return sum(item["variant"] is not None for item in given)
+    statuses = set(tell(server, outcomes))
+    assert statuses <= {"accepted", "parked", "unchanged"}
+    counted = sum(item["variant"] is not None for item in given)
+    at_once = statuses == {"accepted"} and all(item["reason"] != "STALE" for item in given)
+    return Round(counted, at_once)
 
 
 def allocations(server: RunningServer, key: str) -> list[dict[str, Any]]:

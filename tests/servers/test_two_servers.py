@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -27,17 +27,26 @@ def test_what_arrives_moves_the_split_once_although_all_workers_try(pair: list[R
     server.start_experiment("once", "once", policy=EAGER)
     # Without an outcome a first pass writes down the split of the prior; from there on each round is one.
     wait_for("the first pass", lambda: len(allocations(server, "once")) == 2)
-    expected = [0, 0]
-    for number in range(3, 7):
-        commands = [_reallocate(server) for _ in range(2 if number == 4 else 0)]
-        expected.append(expected[-1] + play(pair[number % 2], "once", f"round-{number}"))
-        wait_for("a new split", lambda number=number: len(allocations(server, "once")) >= number)
+    expected, rounds = [0, 0], []
+    for number in range(4):
+        commands = [_reallocate(server) for _ in range(2 if number == 1 else 0)]
+        rounds.append(play(pair[number % 2], "once", f"round-{number}"))
+        expected.append(expected[-1] + rounds[-1].counted)
+        wait_for("a new split", lambda: _told(server)[-1] >= expected[-1])
         assert [command.wait(timeout=120) for command in commands] == [0] * len(commands)
     time.sleep(1.0)  # the next passes of each worker have nothing to do
-    found = allocations(server, "once")
-    assert [item["number"] for item in found] == [1, 2, 3, 4, 5, 6]
-    assert [sum(item["counts"].get("n", {}).values()) for item in found] == expected
+    numbers, told = [item["number"] for item in allocations(server, "once")], _told(server)
+    assert numbers == list(range(1, len(numbers) + 1))  # no gap and no twin
+    assert told[1:] == sorted(set(told[1:]))  # none from the same outcomes as another one
+    assert told[-1] == expected[-1]
+    if all(item.at_once for item in rounds):
+        assert told == expected
     stop(server, "once")
+
+
+def _told(server: RunningServer) -> list[int]:
+    """From how many outcomes each split was made."""
+    return [sum(item["counts"].get("n", {}).values()) for item in allocations(server, "once")]
 
 
 def _reallocate(server: RunningServer) -> subprocess.Popen[bytes]:
@@ -49,21 +58,32 @@ def test_a_unit_gets_one_answer_whoever_is_asked_at_the_same_moment(pair: list[R
     """While splits move, workers know different ones: the first answer that is recorded stands."""
     server = pair[0]
     server.start_experiment("same", "same", policy=EAGER)
-    for number in range(15):
+    recorded = 0
+    for number in range(40):
         if number % 5 == 4:
             play(server, "same", f"round-{number}")
         body = {"prompt": "same", "unit_id": f"unit-{number}"}
         asks = [lambda one=one, body=body: post(one, "/assignments", body) for one in pair * 4]
         given = at_once(*asks)
-        again = [post(one, "/assignments", body) for one in pair]
-        answers = {(item["variant"], item["allocation"], item["version"]["id"]) for item in given + again}
+        given += [post(one, "/assignments", body) for one in pair]
+        if any(item["reason"] == "STALE" for item in given):
+            continue  # the database seemed away to somebody: that is another story
+        answers = {(item["variant"], item["allocation"], item["version"]["id"]) for item in given}
         assert len(answers) == 1, answers
-        query = "SELECT v.key, a.allocation_id, a.version_id FROM assignments a JOIN variants v"
-        stored = rows(
-            server.database_url, f"{query} ON v.id = a.variant_id WHERE a.unit_id = 'unit-{number}'"
-        )
-        assert set(stored) == answers
+        assert set(_stored(server, f"unit-{number}")) == answers
+        recorded += 1
+        if recorded == 12:
+            break
+    assert recorded > 0
     stop(server, "same")
+
+
+def _stored(server: RunningServer, unit: str) -> list[tuple[Any, ...]]:
+    query = (
+        "SELECT v.key, a.allocation_id, a.version_id FROM assignments a"
+        f" LEFT JOIN variants v ON v.id = a.variant_id WHERE a.unit_id = '{unit}'"
+    )
+    return rows(server.database_url, query)
 
 
 def test_an_outcome_sent_to_both_servers_at_once_counts_once(pair: list[RunningServer]):
@@ -71,7 +91,7 @@ def test_an_outcome_sent_to_both_servers_at_once_counts_once(pair: list[RunningS
     server.start_experiment("twice", "twice")
     units = [f"twice-{number}" for number in range(60)]
     for unit in units:
-        server.assign(unit, "twice")
+        post(server, "/assignments", {"prompt": "twice", "unit_id": unit})
     outcomes = [
         {"prompt": "twice", "unit_id": unit, "metrics": {"resolved": number % 3 == 0, "duration_s": number}}
         for number, unit in enumerate(units)
@@ -84,12 +104,17 @@ def test_an_outcome_sent_to_both_servers_at_once_counts_once(pair: list[RunningS
         lambda: tell(pair[0], backwards)[::-1],
     )
     for told in zip(*answers, strict=True):
-        assert sorted(told) == ["accepted", "unchanged", "unchanged", "unchanged"]
-    report = server.manager.get("/experiments/twice/report").json()
-    assert sum(item["metrics"]["resolved"]["n"] for item in report["variants"]) == len(units)
+        assert told.count("accepted") <= 1  # none: it was stored, and the answer was lost
+        assert set(told) <= {"accepted", "parked", "unchanged"}
+    wait_for("every outcome's count", lambda: _counted(server, "twice") == len(units))
     verified = server.command("verify")
     assert verified.returncode == 0, verified.stderr
     stop(server, "twice")
+
+
+def _counted(server: RunningServer, key: str) -> int:
+    report = server.manager.get(f"/experiments/{key}/report").json()
+    return sum(item["metrics"]["resolved"]["n"] for item in report["variants"])
 
 
 def test_one_of_two_experiments_that_start_at_once_on_a_prompt_runs(pair: list[RunningServer]):
@@ -127,10 +152,11 @@ def until_all_know(news: str, workers: list[Worker], knows: Callable[[Worker, st
     _log.info("%s: every worker knew within %.2f s", news, time.monotonic() - began_at)
 
 
-def served(worker: Worker, key: str, prompt: str, unit: str) -> dict:
+def served(worker: Worker, key: str, prompt: str, unit: str) -> dict[str, Any]:
+    """What this worker gives the unit; version 0 while it cannot say."""
     status, answer = worker.ask("POST", "/assignments", key, {"prompt": prompt, "unit_id": unit})
-    assert status == 200, answer
-    return answer
+    assert status in (200, 404, 503), answer
+    return answer if status == 200 else {"variant": "", "allocation": 0, "version": {"id": 0}, "reason": ""}
 
 
 def test_news_needs_less_than_the_promise_by_its_settings():
@@ -151,7 +177,7 @@ def test_a_new_split_and_a_new_experiment_and_its_end(pair: list[RunningServer],
     until_all_know(
         "an experiment",
         workers,
-        lambda worker, unit: served(worker, key, "news", unit)["variant"] is not None,
+        lambda worker, unit: bool(served(worker, key, "news", unit)["variant"]),
     )
     version = first.create_version("news", "a third text")
     added = first.manager.post("/experiments/news/variants", json={"key": "c", "version_id": version["id"]})
@@ -200,7 +226,7 @@ def test_a_revoked_key(pair: list[RunningServer], workers: list[Worker]):
 
     def refuses(worker: Worker, unit: str) -> bool:
         status, _ = worker.ask("POST", "/assignments", key, {"prompt": "revoked", "unit_id": unit})
-        assert status in (200, 401)
+        assert status in (200, 401, 503)
         return status == 401
 
     until_all_know("a revoked key", workers, refuses)
