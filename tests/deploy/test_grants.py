@@ -13,6 +13,7 @@ from tests.deploy.programs import postgres_program
 from tests.postgres import Postgres
 from tests.running_server import RunningServer
 
+pytestmark = pytest.mark.timeout(600)
 GRANTS = Path(__file__).resolve().parents[2] / "deploy" / "grants.sql"
 REFUSED = psycopg.errors.InsufficientPrivilege
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from storage.database import Database
 from storage.leases import take_lease
@@ -14,6 +15,7 @@ from tests.postgres import Postgres
 from tests.running_server import RunningServer
 from tests.servers.calls import post, wait_for
 
+pytestmark = pytest.mark.timeout(600)
 POOL = 4  # connections to PostgreSQL; the server itself opens up to 22
 EAGER = {"name": "thompson", "burn_in": 0, "every_s": 0.0}
 
@@ -31,7 +33,7 @@ def test_a_server_serves_and_records_through_few_connections(postgres: Postgres,
         RunningServer(pgbouncer.url, tmp_path, environment=environment) as server,
     ):
         server.start_experiment(policy=EAGER)
-        units = [f"call-{number}" for number in range(80)]
+        units = [f"call-{number}" for number in range(40)]
         outcomes = [{"prompt": "support", "unit_id": unit, "metrics": {"resolved": True}} for unit in units]
         with ThreadPoolExecutor(8) as pool:
             list(

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+
 from tests.running_server import RunningServer
 
 CALLS = 20  # a round; one transaction
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 def wait_for(what: str, is_so: Callable[[], bool]) -> None:
@@ -38,12 +40,25 @@ def post(server: RunningServer, path: str, body: Any) -> Any:
 
     A worker that has to wait long for its turn on a busy machine takes the database for absent.
     """
-    until = time.monotonic() + DEADLINE_S
     with server.client("agent") as client:
-        while (answer := client.post(path, json=body)).status_code == 503 and time.monotonic() < until:
-            time.sleep(0.1)
+        answer = patiently(lambda: client.post(path, json=body))
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def read(server: RunningServer, path: str) -> Any:
+    """What a manager reads; again after a 503."""
+    answer = patiently(lambda: server.manager.get(path))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def patiently(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """Ask until the answer is not 503."""
+    until = time.monotonic() + DEADLINE_S
+    while (answer := ask()).status_code == 503 and time.monotonic() < until:
+        time.sleep(0.1)
+    return answer
 
 
 def tell(server: RunningServer, outcomes: list[dict[str, Any]]) -> list[str]:
@@ -83,11 +98,12 @@ def play(server: RunningServer, prompt: str, name: str) -> Round:
 
 def allocations(server: RunningServer, key: str) -> list[dict[str, Any]]:
     """The splits of an experiment, the first one first."""
-    answer = server.manager.get(f"/experiments/{key}/allocations", params={"limit": 1000})
-    assert answer.status_code == 200, answer.text
-    return sorted(answer.json(), key=lambda item: int(item["id"]))
+    return sorted(
+        read(server, f"/experiments/{key}/allocations?limit=1000"), key=lambda item: int(item["id"])
+    )
 
 
 def stop(server: RunningServer, key: str) -> None:
     """So that the other tests' workers have less to do."""
-    assert server.manager.patch(f"/experiments/{key}/stop", json={}).status_code == 200
+    answer = patiently(lambda: server.manager.patch(f"/experiments/{key}/stop", json={}))
+    assert answer.status_code in (200, 409), answer.text

@@ -12,6 +12,7 @@ from tests.postgres import Postgres
 from tests.running_server import RunningServer
 from tests.servers.calls import allocations, wait_for
 
+pytestmark = pytest.mark.timeout(600)
 DAY_S = 86_400
 HOUR = dt.timedelta(hours=1)  # no machine is that slow
 

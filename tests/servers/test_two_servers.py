@@ -13,11 +13,23 @@ from api.background import LOOK_EVERY_S
 from api.settings import Settings
 from tests.outage.judge import rows
 from tests.running_server import RunningServer
-from tests.servers.calls import DEADLINE_S, allocations, at_once, play, post, stop, tell, wait_for
+from tests.servers.calls import (
+    DEADLINE_S,
+    allocations,
+    at_once,
+    patiently,
+    play,
+    post,
+    read,
+    stop,
+    tell,
+    wait_for,
+)
 from tests.servers.workers import Worker, Workers
 
 _log = logging.getLogger("servers")  # pytest --log-cli-level=INFO shows the figures
 EAGER = {"name": "thompson", "burn_in": 0, "every_s": 0.0}
+pytestmark = pytest.mark.timeout(600)
 PROMISE_S = 5.0  # on a machine that is not overloaded; the settings below are what makes it true
 
 
@@ -113,7 +125,7 @@ def test_an_outcome_sent_to_both_servers_at_once_counts_once(pair: list[RunningS
 
 
 def _counted(server: RunningServer, key: str) -> int:
-    report = server.manager.get(f"/experiments/{key}/report").json()
+    report = read(server, f"/experiments/{key}/report")
     return sum(item["metrics"]["resolved"]["n"] for item in report["variants"])
 
 
@@ -124,10 +136,13 @@ def test_one_of_two_experiments_that_start_at_once_on_a_prompt_runs(pair: list[R
     def start(number: int) -> int:
         body = {"key": f"race-{number}", "prompt": "race", "control": "a", "variants": variants}
         with pair[number % 2].client("manager") as client:
-            return client.post("/experiments", json=body).status_code
+            return patiently(lambda: client.post("/experiments", json=body)).status_code
 
     statuses = at_once(*(lambda number=number: start(number) for number in range(4)))
-    assert sorted(statuses) == [201, 409, 409, 409]
+    assert set(statuses) <= {201, 409}
+    assert statuses.count(201) <= 1  # none: it was started, and the answer was lost
+    query = "SELECT count(*) FROM experiments WHERE key LIKE 'race-%' AND status = 'running'"
+    assert rows(pair[0].database_url, query) == [(1,)]
 
 
 @pytest.fixture
@@ -182,7 +197,7 @@ def test_a_new_split_and_a_new_experiment_and_its_end(pair: list[RunningServer],
     version = first.create_version("news", "a third text")
     added = first.manager.post("/experiments/news/variants", json={"key": "c", "version_id": version["id"]})
     assert added.status_code == 201, added.text
-    newest = max(item["id"] for item in first.manager.get("/experiments/news/allocations").json())
+    newest = max(item["id"] for item in read(first, "/experiments/news/allocations"))
     until_all_know(
         "an allocation",
         workers,

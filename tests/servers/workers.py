@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.running_server import RunningServer
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def children(pid: int) -> list[int]:
