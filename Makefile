@@ -101,7 +101,7 @@ lock: .uv/bin/uv ## compile the pins anew
 		--generate-hashes --no-header --quiet -o requirements.lock
 	.uv/bin/uv pip compile pyproject.toml --group bench --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements-bench.lock
-	.uv/bin/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.12 \
+	.uv/bin/uv pip compile pyproject.toml --group image --constraint requirements.lock --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements-runtime.lock
 	.uv/bin/uv pip compile --group audit --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements-audit.lock

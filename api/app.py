@@ -13,7 +13,14 @@ from litestar.datastructures import State
 from api import numerics
 from api.assigner import Assigner
 from api.auth import Keyring, authorize
-from api.background import keep_fresh, keep_noting_keys, keep_reallocating, keep_recording, stop
+from api.background import (
+    keep_fresh,
+    keep_noting_keys,
+    keep_reallocating,
+    keep_recording,
+    stop,
+    warn_when_not_durable,
+)
 from api.backlog import Backlog
 from api.clock import Clock, utc_now
 from api.context import Parts
@@ -54,7 +61,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
     Parameters
     ----------
     settings : default: from the environment.
-    clock : where the time comes from.
+    clock : this machine's; on PostgreSQL the server goes by the database's.
 
     Raises
     ------
@@ -115,6 +122,7 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         pre_ping=False,  # a dead connection is news that is wanted here
     )
     last_known = LastKnown(watch, clock)
+    clock = last_known.now  # servers whose own clocks differ must agree on what came first
     backlog = Backlog(calls, last_known, size=settings.backlog_size)
     fallbacks = load_fallbacks(settings.fallback_file)
     hashes = frozenset(part.strip() for part in settings.agent_key_hashes.split(",") if part.strip())
@@ -142,6 +150,7 @@ def _loops(parts: Parts) -> list[Coroutine[Any, Any, None]]:
         keep_reallocating(settings, database, last_known, parts.clock),
         keep_noting_keys(last_known, parts.keyring, database),
         numerics.load_soon(),
+        warn_when_not_durable(last_known, database),
     ]
 
 

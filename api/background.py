@@ -13,6 +13,7 @@ from api.log import log
 from api.settings import Settings
 from storage.away import is_storage_away
 from storage.database import Database
+from storage.durability import weak_settings
 
 LOOK_EVERY_S = 0.2  # at most; so often an absent database is asked whether it is back
 HANGING_S = 0.5  # a call that waits longer for an absent database is told so
@@ -47,6 +48,21 @@ async def keep_fresh(
         if not last_known.is_away:
             await last_known.wait_for_doubt(settings.refresh_ms / 1000 - LOOK_EVERY_S)
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def warn_when_not_durable(last_known: LastKnown, database: Database) -> None:
+    """Once, when the database is there: say which of its settings break the promise to lose nothing."""
+    while last_known.snapshot is None:
+        await last_known.wait_until_known(NOTE_KEYS_EVERY_S)
+    try:
+        async with database.reading() as connection:
+            weak = await weak_settings(connection)
+    except Exception as error:  # it went away again; a warning is not worth more
+        _survive("durability_not_known", error)
+        return
+    if weak:
+        advice = "what was acknowledged can be lost in a power cut; turn them on"
+        log("not_durable", level="warning", off=weak, advice=advice)
 
 
 async def keep_recording(last_known: LastKnown, backlog: Backlog) -> None:

@@ -4,6 +4,7 @@ Assignments are derived from it, so the answer is ready before the database is a
 """
 
 import asyncio
+import datetime as dt
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from api.finishing import finish
 from api.log import log
 from domain.snapshot import PromptState, Snapshot
 from storage.away import is_storage_away, is_unreachable
+from storage.clock import DatabaseClock
 from storage.database import Database
 from storage.snapshots import read_snapshot
 
@@ -40,11 +42,12 @@ class LastKnown:
     Parameters
     ----------
     watch : connections that only this and the keys use, so that its silence means the database's.
+    clock : this machine's; `now` goes by the database's as soon as that is known.
     """
 
     def __init__(self, watch: Database, clock: Clock) -> None:
         self._watch = watch
-        self._clock = clock
+        self._clock = DatabaseClock(clock)
         self._newest: _Reading | None = None
         self._tasks: set[asyncio.Task[bool]] = set()
         self._doubted = asyncio.Event()
@@ -52,6 +55,10 @@ class LastKnown:
         self.snapshot: Snapshot | None = None
         self.is_away = False
         self.read_at = 0.0
+
+    def now(self) -> dt.datetime:
+        """The time by the database's clock, which all servers share; each reading compares it."""
+        return self._clock.now()
 
     def state(self, prompt: str) -> PromptState | None:
         """What is known of the prompt."""
@@ -80,7 +87,8 @@ class LastKnown:
     async def _read(self, began_at: float) -> bool:
         try:
             async with self._watch.reading() as connection:
-                snapshot = await read_snapshot(connection, now=self._clock())
+                await self._clock.compare(connection)
+                snapshot = await read_snapshot(connection, now=self.now())
         except Exception as error:
             self.note_failure(error, began_at=began_at)
             if not is_storage_away(error):

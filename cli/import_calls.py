@@ -11,10 +11,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from api.clock import utc_now
 from api.problems import RequestProblem, problem_of
 from api.reading import convert, parse_json
-from cli.running import run_with_database
+from cli.running import clock_of, run_with_database
 from domain.errors import DomainError, InvalidValue
 from domain.fields import ExperimentKey, Name
 from domain.metrics import outcome_value
@@ -162,7 +161,7 @@ def _experiment(keys: list[str], calls: list[ImportedCall], key: str) -> Importe
 async def _store(
     database: Database, lines: list[Line], prompt: str, wanted: ImportedExperiment | None
 ) -> list[Imported]:
-    now = utc_now()
+    now = (await clock_of(database))()
     async with database.writing() as connection:
         shares = _shares(lines, wanted) if wanted else []
         experiment = await open_import(

@@ -4,8 +4,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from api.clock import utc_now
-from cli.running import run_with_database
+from cli.running import clock_of, run_with_database
 from domain.keys import SCOPES, ApiKey, Scope
 from service.manage_keys import create_key, revoke_key
 from storage.database import Database
@@ -29,8 +28,9 @@ def create(scope: Scope, name: str) -> None:
     """
 
     async def work(database: Database) -> str:
+        clock = await clock_of(database)
         async with database.writing() as connection:
-            return await create_key(connection, scope, name=name, actor=ACTOR, now=utc_now())
+            return await create_key(connection, scope, name=name, actor=ACTOR, now=clock())
 
     click.echo(run_with_database(work))
 
@@ -63,8 +63,9 @@ def revoke(prefix: str) -> None:
     """
 
     async def work(database: Database) -> None:
+        clock = await clock_of(database)
         async with database.writing() as connection:
-            await revoke_key(connection, prefix, actor=ACTOR, now=utc_now())
+            await revoke_key(connection, prefix, actor=ACTOR, now=clock())
 
     run_with_database(work)
     click.echo(f"revoked {prefix}")

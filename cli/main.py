@@ -10,6 +10,7 @@ from cli.running import exit_on_errors
 COMMANDS = {
     "demo": ("cli.demo", "demo"),
     "export": ("cli.export", "export"),
+    "forget": ("cli.forget", "forget"),
     "import": ("cli.import_calls", "import_calls"),
     "keys": ("cli.keys", "keys"),
     "migrate": ("cli.migrate", "migrate"),

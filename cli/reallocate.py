@@ -2,8 +2,7 @@
 
 import click
 
-from api.clock import utc_now
-from cli.running import run_with_database
+from cli.running import clock_of, run_with_database
 from service.reallocate import Reallocated, ids_to_pass, reallocate_fully
 from storage.database import Database
 
@@ -20,9 +19,10 @@ def reallocate(force: bool) -> None:
     """
 
     async def work(database: Database) -> list[Reallocated]:
+        clock = await clock_of(database)
         async with database.reading() as connection:
             ids = await ids_to_pass(connection)
-        return [await reallocate_fully(database, item, utc_now, force=force) for item in ids]
+        return [await reallocate_fully(database, item, clock, force=force) for item in ids]
 
     for item in run_with_database(work):
         split = ", ".join(f"{key} {bp / 100:.1f} %" for key, bp in item.split.items())

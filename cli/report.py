@@ -6,9 +6,8 @@ import click
 import msgspec
 from rich.console import Console
 
-from api.clock import utc_now
 from cli.report_table import print_report
-from cli.running import run_with_database
+from cli.running import clock_of, run_with_database
 from domain.report import Report
 from service.report import report as read_report
 from storage.database import Database
@@ -24,8 +23,9 @@ def report(key: str, as_json: bool) -> None:
     """
 
     async def work(database: Database) -> Report:
+        clock = await clock_of(database)
         async with database.reading() as connection:
-            return await read_report(connection, key, now=utc_now())
+            return await read_report(connection, key, now=clock())
 
     found = run_with_database(work)
     if as_json:

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from api.clock import Clock, utc_now
 from api.settings import Settings, load_settings
 from domain.errors import DomainError
 from migrations import migrate_if_empty
 from storage.away import is_storage_away
+from storage.clock import DatabaseClock
 from storage.database import Database
 
 COMMAND_TIMEOUT_MS = 600_000  # verify and export read everything
@@ -47,6 +49,14 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def clock_of(database: Database) -> Clock:
+    """The database's clock: a command on any machine tells the time that the servers tell."""
+    clock = DatabaseClock(utc_now)
+    async with database.reading() as connection:
+        await clock.compare(connection)
+    return clock.now
 
 
 def run_with_database[T](work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:

@@ -5,6 +5,10 @@ import uvicorn
 
 from api.settings import load_settings
 
+# The supervisor of several workers replaces one that has died, at once, and one that does not answer it for so
+# long. uvicorn's 5 s would end workers that only have to wait for a busy machine.
+FROZEN_S = 30
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -27,6 +31,7 @@ def serve(host: str, port: int, workers: int) -> None:
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=10,
+        timeout_worker_healthcheck=FROZEN_S,
         server_header=False,
         # By default uvicorn believes X-Forwarded-For of whoever connects from this machine.
         proxy_headers=bool(settings.trusted_proxies),

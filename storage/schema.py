@@ -271,6 +271,14 @@ transcripts = sa.Table(
     _time("stored_at"),
 )
 
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    _time("until"),
+)
+
 optimizer_runs = sa.Table(
     "optimizer_runs",
     metadata,

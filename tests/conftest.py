@@ -16,9 +16,7 @@ DIALECTS = ("sqlite", "postgresql")
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server of this test session's own, on loopback."""
+def _running_postgres() -> Iterator[Postgres]:
     try:
         server = Postgres()
     except PostgresUnavailable as reason:
@@ -27,6 +25,18 @@ def postgres() -> Iterator[Postgres]:
         pytest.skip(f"no PostgreSQL here: {reason}")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of this test session's own, on loopback."""
+    yield from _running_postgres()
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that the tests of one file may kill or set wrongly."""
+    yield from _running_postgres()
 
 
 @pytest.fixture(params=DIALECTS)

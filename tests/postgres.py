@@ -57,7 +57,7 @@ class Postgres:
         self._log = folder / "postgres.log"
         self.port = free_port()
         # PostgreSQL refuses to run as root; the wheel's files are readable for everybody.
-        self._as: dict[str, Any] = _unprivileged() if os.geteuid() == 0 else {}
+        self._as: dict[str, Any] = unprivileged() if os.geteuid() == 0 else {}
         if self._as:
             shutil.chown(folder, self._as["user"], self._as["group"])
             self._open_up()
@@ -122,7 +122,7 @@ class Postgres:
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, loaded before
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, loaded before
                 **self._as,
             )
 
@@ -182,7 +182,7 @@ class Postgres:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     import pwd
 
     for name in ("postgres", "nobody"):
@@ -198,7 +198,7 @@ def _unprivileged() -> dict[str, Any]:
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """No orphan server when the test run is killed."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)

@@ -66,22 +66,14 @@ class RunningServer:
         headers = {"Authorization": f"Bearer {self.key(scope)}"} if scope else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30.0, verify=False)
 
+    def program(self) -> list[str]:
+        """What Python is asked to run."""
+        return ["-m", "cli", "serve", "--port", str(self.port), "--workers", str(self.workers)]
+
     def start(self, *, ready: bool = True) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "cli",
-                    "serve",
-                    "--port",
-                    str(self.port),
-                    "--workers",
-                    str(self.workers),
-                ],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
+                [sys.executable, *self.program()], env=self.environment, stdout=log, stderr=log
             )
         deadline = time.monotonic() + STARTUP_S
         path = "/health/ready" if ready else "/health/live"
@@ -98,7 +90,7 @@ class RunningServer:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=STARTUP_S)
 
     @property
     def pid(self) -> int:

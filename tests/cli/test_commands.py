@@ -6,10 +6,13 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from cli.main import COMMANDS, promptbandit
 
@@ -187,6 +190,62 @@ def test_verify_checks_the_audit_and_a_head_that_was_kept(sqlite_url, tmp_path):
     assert done.returncode == 1
     assert "the audit is broken after 0 entries: entry 1 is not what was written" in done.stderr
     assert "counts equal outcomes" in done.stdout
+
+
+@pytest.fixture
+def transcripts(sqlite_url, tmp_path, calls_file) -> Callable[[], set[str]]:
+    """Three imported calls have a transcript, of today or of some days ago; whose are left?"""
+    import_variants(sqlite_url, calls_file)
+    file = tmp_path / "cli.db"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        for unit, days in (("call-0", 0), ("call-1", 89), ("call-2", 91)):
+            connection.execute(
+                "INSERT INTO transcripts SELECT id, ?, '[]', '{}', datetime('now', ?) || '.000000' FROM prompts",
+                (unit, f"-{days} days"),
+            )
+
+    def left() -> set[str]:
+        with closing(sqlite3.connect(file)) as connection:
+            return {row[0] for row in connection.execute("SELECT unit_id FROM transcripts")}
+
+    return left
+
+
+def test_forget_deletes_the_transcript_of_a_call(sqlite_url, transcripts):
+    done = run(sqlite_url, "forget", "--prompt", "airline", "--unit", "call-0")
+    assert (done.returncode, done.stdout) == (0, "1 transcript forgotten\n"), done.stderr
+    assert transcripts() == {"call-1", "call-2"}
+    unknown = run(sqlite_url, "forget", "--prompt", "no such", "--unit", "call-1")
+    assert unknown.returncode == 1
+    assert "There is no prompt" in unknown.stderr
+
+
+def test_forget_deletes_what_is_older_than_an_age(sqlite_url, transcripts):
+    done = run(sqlite_url, "forget", "--transcripts-older-than", "90d")
+    assert (done.returncode, done.stdout) == (0, "1 transcript forgotten\n"), done.stderr
+    assert transcripts() == {"call-0", "call-1"}
+    done = run(sqlite_url, "forget", "--transcripts-older-than", "12h")
+    assert (done.returncode, done.stdout) == (0, "1 transcript forgotten\n"), done.stderr
+    assert transcripts() == {"call-0"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--prompt", "airline"),
+        ("--unit", "call-0"),
+        ("--transcripts-older-than", "90"),
+        ("--transcripts-older-than", "-1d"),
+        ("--transcripts-older-than", "90d", "--prompt", "airline", "--unit", "call-0"),
+        ("--transcripts-older-than", "90d", "--prompt", "airline"),
+    ],
+)
+def test_forget_asks_to_be_told_clearly_what(arguments):
+    """Refused before a database is opened."""
+    refused = CliRunner().invoke(promptbandit, ["forget", *arguments])
+    assert refused.exit_code == 2
+    assert "90d" in refused.output or "--prompt and --unit" in refused.output
 
 
 def test_reallocate_with_nothing_to_do_exits_0(database_url):

@@ -5,20 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres import Postgres, PostgresUnavailable
+from tests.postgres import Postgres
 from tests.proxy import Proxy
 from tests.running_server import RunningServer
-
-
-@pytest.fixture(scope="module")
-def own_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL that these tests may kill."""
-    try:
-        server = Postgres()
-    except PostgresUnavailable as reason:
-        pytest.skip(f"no PostgreSQL here: {reason}")
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

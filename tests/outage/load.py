@@ -94,9 +94,20 @@ class Load:
     Parameters
     ----------
     tell_allocation : the share of outcomes that tell the allocation under which their call was assigned.
+    name : tells its agents, and so its units, from those of another load on the same prompt.
+    period_s : how often each agent asks.
     """
 
-    def __init__(self, port: int, key: str, prompt: str, *, tell_allocation: float = 0.5) -> None:
+    def __init__(
+        self,
+        port: int,
+        key: str,
+        prompt: str,
+        *,
+        tell_allocation: float = 0.5,
+        name: str = "",
+        period_s: float = PERIOD_S,
+    ) -> None:
         self.prompt = prompt
         self.asks: list[Ask] = []
         self.told: list[Told] = []
@@ -106,6 +117,7 @@ class Load:
         self.problems: list[Any] = []
         self.started_at = time.monotonic()
         self._tell_allocation = tell_allocation
+        self._period_s = period_s
         self._port = port
         self._key = key
         self._asking = threading.Event()
@@ -113,7 +125,7 @@ class Load:
         self._outbox: queue.Queue[dict[str, Any]] = queue.Queue()
         self._unsent = 0
         self._lock = threading.Lock()
-        self._agents = [threading.Thread(target=self._be_agent, args=(f"{n}",)) for n in range(AGENTS)]
+        self._agents = [threading.Thread(target=self._be_agent, args=(f"{name}{n}",)) for n in range(AGENTS)]
         self._senders = [threading.Thread(target=self._be_sender, args=(n,)) for n in range(SENDERS)]
 
     def __enter__(self) -> Self:
@@ -151,10 +163,10 @@ class Load:
         chance = random.Random(name)
         wire = Wire(self._port, self._key)
         mine: list[str] = []
-        due = time.monotonic() + chance.random() * PERIOD_S
+        due = time.monotonic() + chance.random() * self._period_s
         while self._asking.is_set():
             time.sleep(max(0.0, due - time.monotonic()))
-            due = max(due + PERIOD_S, time.monotonic())
+            due = max(due + self._period_s, time.monotonic())
             again = bool(mine) and chance.random() < 0.3
             unit = chance.choice(mine) if again else f"{self.prompt}-{name}-{len(mine)}"
             got, problem = ask(wire, self.prompt, unit, first=not again)

@@ -1,0 +1,29 @@
+-- The rights of the two accounts, on PostgreSQL. Run it as the owner of the tables after each `promptbandit migrate`:
+--   psql "$OWNER_URL" --set serving=bandit_serve --set reading=bandit_read --file deploy/grants.sql
+-- `serving` is the account of `promptbandit serve`, `reallocate`, `keys`, `import`, `forget` and `verify`.
+-- `reading` is for dashboards and notebooks: it sees no key, no transcript and no audit.
+-- Neither owns anything, so neither can drop a table, switch off a trigger or change what must never change.
+-- The database itself should let in only whom it knows: REVOKE CONNECT ON DATABASE bandit FROM PUBLIC.
+\set ON_ERROR_STOP on
+BEGIN;
+
+GRANT USAGE ON SCHEMA public TO :"serving", :"reading";
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM :"serving", :"reading";
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO :"serving";
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO :"serving";
+
+-- Rows that change.
+GRANT INSERT, UPDATE ON prompts, experiments, variants, outcomes, counts, evidence, api_keys,
+    optimizer_runs, llm_calls, suggestions TO :"serving";
+-- Rows that are written once.
+GRANT INSERT ON prompt_versions, metrics, segments, allocations, assignments, outcome_revisions, audit
+    TO :"serving";
+-- Rows that go again.
+GRANT INSERT, UPDATE, DELETE ON transcripts, leases TO :"serving";
+
+GRANT SELECT ON prompts, prompt_versions, experiments, variants, metrics, segments, allocations, assignments,
+    outcomes, outcome_revisions, counts, evidence, calls, prompt_ab_tests TO :"reading";
+
+COMMIT;

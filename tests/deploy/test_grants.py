@@ -1,0 +1,117 @@
+"""deploy/grants.sql: the serving account can do its work and nothing else."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from storage.schema import metadata
+from tests.deploy.programs import postgres_program
+from tests.postgres import Postgres
+from tests.running_server import RunningServer
+
+pytestmark = pytest.mark.timeout(600)
+GRANTS = Path(__file__).resolve().parents[2] / "deploy" / "grants.sql"
+REFUSED = psycopg.errors.InsufficientPrivilege
+
+
+@pytest.fixture
+def name(postgres: Postgres, tmp_path: Path) -> Iterator[str]:
+    """A migrated database and three accounts: the owner `test`, one that serves and one that reads."""
+    name = f"grants_{tmp_path.name}"
+    url = postgres.create_database(name)
+    server = RunningServer(url, tmp_path)
+    server.manager.close()
+    assert server.command("migrate").returncode == 0
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as admin:
+        for role in (f"{name}_serve", f"{name}_read"):
+            admin.execute(f'CREATE ROLE "{role}" LOGIN'.encode())
+    for _ in range(2):  # it may run again
+        postgres_program(
+            postgres,
+            "psql",
+            f"--set=serving={name}_serve",
+            f"--set=reading={name}_read",
+            f"--file={GRANTS}",
+            f"--dbname={name}",
+        )
+    yield name
+    postgres.drop_database(name)
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as admin:
+        for role in (f"{name}_serve", f"{name}_read"):
+            admin.execute(f'DROP ROLE "{role}"'.encode())
+
+
+def test_the_serving_account_does_all_that_servers_and_commands_do(
+    postgres: Postgres, name: str, tmp_path: Path
+):
+    url = postgres.url(name).replace("test@", f"{name}_serve@")
+    with RunningServer(url, tmp_path) as server:
+        server.start_experiment(policy={"name": "thompson", "burn_in": 0, "every_s": 0.0})
+        for number in range(6):
+            server.assign(f"call-{number}", segment="refund")
+            server.record(f"call-{number}", metrics={"resolved": True, "quality": 0.5})
+        assert server.record("call-1", metrics={"quality": 0.75}) == "revised"
+        version = server.create_version(text="a third one")
+        added = server.manager.post(
+            "/experiments/greeting/variants", json={"key": "c", "version_id": version["id"]}
+        )
+        assert added.status_code == 201, added.text
+        assert server.manager.patch("/experiments/greeting/variants/b/retire").status_code == 200
+        assert server.manager.patch("/experiments/greeting/stop", json={"winner": "c"}).status_code == 200
+        assert server.manager.patch(f"/prompts/{version['id']}/activate").status_code == 200
+        calls = tmp_path / "calls.jsonl"
+        lines = [{"unit_id": f"old-{key}", "variant": key, "metrics": {"resolved": True}} for key in "xy"]
+        calls.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for command in (
+            ("reallocate", "--force"),
+            ("forget", "--prompt", "support", "--unit", "call-1"),
+            ("forget", "--transcripts-older-than", "90d"),
+            ("import", str(calls), "--prompt", "support"),
+            ("migrate",),  # nothing to do
+            ("verify",),
+        ):
+            done = server.command(*command)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def test_the_serving_account_cannot_change_what_never_changes_or_how_things_are(
+    postgres: Postgres, name: str
+):
+    refused = (
+        "DELETE FROM assignments",
+        "UPDATE assignments SET reason = 'STATIC'",
+        "UPDATE prompt_versions SET system_prompt = ''",
+        "UPDATE audit SET actor = 'nobody'",
+        "DELETE FROM audit",
+        "TRUNCATE outcomes",
+        "DELETE FROM outcomes",
+        "DROP TABLE leases",
+        "CREATE TABLE mine (id int)",
+        "ALTER TABLE audit DISABLE TRIGGER ALL",
+        "UPDATE alembic_version SET version_num = '0001'",
+    )
+    with psycopg.connect(postgres.dsn(name).replace("test@", f"{name}_serve@"), autocommit=True) as serving:
+        for statement in refused:
+            with pytest.raises(REFUSED):
+                serving.execute(statement.encode())
+
+
+def test_the_reading_account_sees_calls_and_no_secrets(postgres: Postgres, name: str):
+    with psycopg.connect(postgres.dsn(name).replace("test@", f"{name}_read@"), autocommit=True) as reading:
+        for view in ("calls", "prompt_ab_tests", "counts", "experiments"):
+            reading.execute(f"SELECT count(*) FROM {view}".encode())
+        for secret in ("api_keys", "transcripts", "audit"):
+            with pytest.raises(REFUSED):
+                reading.execute(f"SELECT count(*) FROM {secret}".encode())
+        with pytest.raises(REFUSED):
+            reading.execute("UPDATE prompts SET name = name")
+
+
+def test_every_table_is_granted_to_the_serving_account():
+    """A table that comes with a migration and not here could not be written."""
+    text = GRANTS.read_text().partition("Rows that change.")[2].partition('TO :"reading"')[0]
+    assert {table for table in metadata.tables if not re.search(rf"\b{table}\b", text)} == set()

@@ -1,0 +1,68 @@
+"""Two servers with two workers each on one PostgreSQL database, shared by the tests of a file."""
+
+import asyncio
+import datetime as dt
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from domain.keys import Scope
+from migrations import migrate
+from service.manage_keys import create_key
+from storage.database import Database
+from tests.postgres import Postgres
+from tests.running_server import RunningServer
+
+ENVIRONMENT = {
+    # On a busy machine a late answer comes from memory; these tests are about what the database says.
+    "PROMPTBANDIT_SOFT_DEADLINE_MS": "30000",
+    "PROMPTBANDIT_OUTCOME_DEADLINE_MS": "30000",
+    "PROMPTBANDIT_STATEMENT_TIMEOUT_MS": "30000",
+    "PROMPTBANDIT_LOCK_TIMEOUT_MS": "30000",
+    "PROMPTBANDIT_MAX_IN_FLIGHT": "200",
+    # So often that passes meet.
+    "PROMPTBANDIT_REALLOCATE_EVERY_S": "0.25",
+}
+
+
+async def _keys(url: str) -> dict[str, str]:
+    """A key of each scope that is needed, on a database that gets its tables here."""
+    database = Database(url)
+    try:
+        await migrate(database)
+        async with database.writing() as connection:
+            now = dt.datetime.now(dt.UTC)
+            scopes: dict[str, Scope] = {"manager": "manager", "agent": "agent", "to be revoked": "agent"}
+            return {
+                name: await create_key(connection, scope, name="", actor="test", now=now)
+                for name, scope in scopes.items()
+            }
+    finally:
+        await database.close()
+
+
+@pytest.fixture(scope="module")
+def pair(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningServer]]:
+    """The two servers."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("which worker answers is read from /proc")
+    name = f"pair_{uuid.uuid4().hex}"
+    url = postgres.create_database(name)
+    servers = [
+        RunningServer(url, tmp_path_factory.mktemp(f"server_{number}"), workers=2, environment=ENVIRONMENT)
+        for number in (1, 2)
+    ]
+    keys = asyncio.run(_keys(url))
+    try:
+        with ThreadPoolExecutor() as pool:
+            for server in servers:
+                server.take_keys(keys)
+            list(pool.map(lambda server: server.__enter__(), servers))
+        yield servers
+    finally:
+        for server in servers:
+            server.__exit__(None, None, None)
+        postgres.drop_database(name)
