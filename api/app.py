@@ -12,7 +12,15 @@ from litestar.datastructures import State
 
 from api.assigner import Assigner
 from api.auth import Keyring, authorize
-from api.background import keep_fresh, keep_noting_keys, keep_reallocating, keep_recording, stop
+from api.background import (
+    keep_fresh,
+    keep_looking_out,
+    keep_noting_keys,
+    keep_reallocating,
+    keep_recording,
+    keep_telling,
+    stop,
+)
 from api.backlog import Backlog
 from api.clock import Clock, utc_now
 from api.context import Parts
@@ -20,6 +28,7 @@ from api.fallback import load_fallbacks
 from api.gate import Gate
 from api.last_known import LastKnown
 from api.log import configure_logging, log
+from api.lookout import Lookout
 from api.metrics import ServerMetrics
 from api.openapi import schema_route
 from api.problems import EXCEPTION_HANDLERS
@@ -120,6 +129,7 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         recorder=Recorder(calls, last_known, settings, clock),
         keyring=Keyring(watch, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
         metrics=ServerMetrics(),
+        lookout=Lookout(database),
     )
 
 
@@ -130,6 +140,8 @@ def _loops(parts: Parts) -> list[Coroutine[Any, Any, None]]:
         keep_recording(last_known, parts.backlog),
         keep_reallocating(settings, database, last_known, parts.clock),
         keep_noting_keys(last_known, parts.keyring, database),
+        keep_looking_out(last_known, parts.lookout),
+        keep_telling(parts.metrics, last_known, parts.backlog),
     ]
 
 
@@ -151,3 +163,4 @@ async def _close(parts: Parts) -> None:
     await parts.last_known.drain()
     for database in (parts.calls, parts.watch, parts.database):
         await database.close()
+    parts.metrics.close()

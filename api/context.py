@@ -11,6 +11,7 @@ from api.auth import Keyring, caller_of
 from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
+from api.lookout import Lookout
 from api.metrics import ServerMetrics
 from api.recorder import Recorder
 from api.settings import Settings
@@ -34,6 +35,7 @@ class Parts:
     recorder: Recorder
     keyring: Keyring
     metrics: ServerMetrics
+    lookout: Lookout
 
 
 def parts_of(request: AnyRequest) -> Parts:

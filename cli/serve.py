@@ -1,9 +1,16 @@
 """`promptbandit serve`."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 import uvicorn
 
 from api.settings import load_settings
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # as in api.metrics, which must not be imported before it is set
 
 
 @click.command()
@@ -18,14 +25,28 @@ def serve(host: str, port: int, workers: int) -> None:
     Example: promptbandit serve --port 8000 --workers 2
     """
     load_settings()  # a wrong setting is one sentence here, a traceback in every worker
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers if workers > 1 else None,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=10,
-        server_header=False,
-    )
+    with _shared_metrics(workers):
+        uvicorn.run(
+            "api.app:create_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers if workers > 1 else None,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+            server_header=False,
+        )
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """A new folder in which the workers keep what they count; it goes with the server."""
+    # One that the environment names holds the numbers of some other program.
+    os.environ.pop(SHARED_FOLDER, None)
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="promptbandit-metrics-") as folder:
+        os.environ[SHARED_FOLDER] = folder
+        yield

@@ -5,8 +5,9 @@ import sys
 import click
 from rich.console import Console
 
+from api.clock import utc_now
 from cli.running import run_with_database
-from service.verify import Verified
+from service.verify import Verified, note_verified
 from service.verify import verify as check
 from storage.database import Database
 
@@ -15,12 +16,17 @@ from storage.database import Database
 def verify() -> None:
     """Recompute the counts from assignments and outcomes; exit 1 and name the first difference if any.
 
+    The result is kept, so that dashboards show when the counts were verified last.
+
     Example: promptbandit verify
     """
 
     async def work(database: Database) -> Verified:
         async with database.reading() as connection:
-            return await check(connection)
+            found = await check(connection)
+        async with database.writing() as connection:
+            await note_verified(connection, found, now=utc_now())
+        return found
 
     with Console(stderr=True).status("recomputing counts"):
         found = run_with_database(work)

@@ -15,7 +15,7 @@ from storage.database import Database
 from storage.schema import metadata
 from tests.service.world import add, call, check, outcome, start, stop, tell
 
-HEAD = "0002"
+HEAD = "0003"
 
 
 async def everything(database: Database) -> dict[str, list[Any]]:
