@@ -72,7 +72,7 @@ class ServerMetrics:
         if self._shared is not None and self._workers is not None:
             self._workers.forget_dead()
             numbers = CollectorRegistry()
-            MultiProcessCollector(numbers, str(self._shared))
+            MultiProcessCollector(numbers, str(self._shared))  # type: ignore[no-untyped-call]
         return generate_latest(numbers) + generate_latest(watched)
 
     def close(self) -> None:

@@ -4,10 +4,7 @@ A gauge of a worker that died must not be added any more. Its process id alone d
 it to somebody else, and a killed child keeps it until it is waited for.
 """
 
-from contextlib import suppress
 from pathlib import Path
-
-from prometheus_client.multiprocess import mark_process_dead
 
 
 class LiveWorkers:
@@ -28,10 +25,9 @@ class LiveWorkers:
 
     def forget_dead(self) -> None:
         """Remove the live gauges of workers that ended; what they counted stays."""
-        for pid in {int(path.stem.rpartition("_")[2]) for path in self._folder.glob("gauge_live*_*.db")}:
-            if not self._is_alive(pid):
-                with suppress(FileNotFoundError):  # another worker was quicker
-                    mark_process_dead(pid, str(self._folder))
+        for path in self._folder.glob("gauge_live*_*.db"):
+            if not self._is_alive(int(path.stem.rpartition("_")[2])):
+                path.unlink(missing_ok=True)  # another worker may have been quicker
 
     def _is_alive(self, pid: int) -> bool:
         import fcntl

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import click
 import uvicorn
 
+from api.log import LIBRARIES
 from api.settings import load_settings
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # as in api.metrics, which must not be imported before it is set
@@ -33,6 +34,7 @@ def serve(host: str, port: int, workers: int) -> None:
             port=port,
             workers=workers if workers > 1 else None,
             access_log=False,
+            log_config=LIBRARIES,
             log_level="warning",
             timeout_graceful_shutdown=10,
             server_header=False,
