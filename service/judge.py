@@ -20,13 +20,14 @@ from storage.locks import try_lock_experiment
 from storage.standings import append_judgement, drop_standings, last_judged
 
 LEAST_GAP_S = 60.0
+MOST_GAP_S = 600.0  # whoever watches takes half an hour without a judgement for a fault
 KEPT = dt.timedelta(days=90)
 
 
 async def judge(
     database: Database, experiment_id: int, clock: Callable[[], dt.datetime], *, at_once: bool = False
 ) -> Judgement | None:
-    """Note how a running experiment stands, if its policy's `every_s` is over, at least a minute.
+    """Note how a running experiment stands, if its policy's `every_s` is over: one minute to ten.
 
     Idempotent and one at a time an experiment, as the pass itself. Rows older than 90 days go.
 
@@ -62,7 +63,7 @@ async def judge(
 def _is_due(experiment: Experiment, last: dt.datetime | None, *, now: dt.datetime, at_once: bool) -> bool:
     if experiment.status != "running" or (last is not None and last >= now):
         return False
-    gap = dt.timedelta(seconds=max(experiment.policy.every_s, LEAST_GAP_S))
+    gap = dt.timedelta(seconds=min(max(experiment.policy.every_s, LEAST_GAP_S), MOST_GAP_S))
     return at_once or last is None or now - last >= gap
 
 
