@@ -95,7 +95,7 @@ UNITS = {
     "When": "dateTimeFromNow",
     "Started": "dateTimeAsIso",
 }
-SHARE = {"unit": "percentunit", "min": 0, "max": 1}
+SHARE: Json = {"unit": "percentunit", "min": 0, "max": 1}
 
 
 def _timeline() -> Json:

@@ -123,3 +123,38 @@ def test_the_dashboards_are_looked_for_where_they_are_built():
     assert provider["type"] == "file"
     assert provider["options"]["path"] == "$PB_DASHBOARDS"
     assert provider["allowUiUpdates"] is False  # what is changed by hand would be lost
+
+
+# --- the document -------------------------------------------------------------------------------
+
+
+def table_under(heading: str) -> dict[str, list[str]]:
+    """The rows of the first table under a heading of the document, by their first cell."""
+    text = (DASHBOARDS.parent / "docs" / "observability.md").read_text()
+    _, _, section = text.partition(f"# {heading}\n")
+    lines = re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
+    cells = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")
+    ]
+    return {row[0].strip("`"): row[1:] for row in cells[2:]}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_panel_is_explained(file: str):
+    board = dashboards()[file]
+    assert list(table_under(board["title"])) == [panel["title"] for panel in board["panels"]]
+
+
+def test_every_alert_is_explained_with_its_severity():
+    (group,) = yaml.safe_load((DASHBOARDS / "alerts.yml").read_text())["groups"]
+    severities = {rule["alert"]: rule["labels"]["severity"] for rule in group["rules"]}
+    assert {name: row[0] for name, row in table_under("Alerts").items()} == severities
+
+
+def test_every_variable_of_grafanas_environment_is_explained():
+    used = {
+        name
+        for path in (DASHBOARDS / "provisioning").rglob("*.yml")
+        for name in re.findall(r"\$(PB_\w+)", path.read_text())
+    }
+    assert set(table_under("Grafana")) == used
