@@ -1,4 +1,5 @@
--- The role that Grafana reads with. Run it as the owner of the database, after every `promptbandit migrate`:
+-- The role that Grafana reads with. Run it as the owner of the tables, who must be allowed to create roles, after
+-- every `promptbandit migrate`:
 --   psql "$DATABASE" -v ON_ERROR_STOP=1 -f dashboards/reader.sql
 --   psql "$DATABASE" -c '\password promptbandit_reader'
 -- It sees numbers: no transcript, no prompt text, no outcome with the id of its call, no key, no audit.

@@ -44,6 +44,14 @@ ORDER BY s.at, v.position
     )
 
 
+NEEDED = f"""
+SELECT s.at AS time, 'needed' AS metric, MAX(s.e_needed) AS value
+FROM standings s JOIN experiments e ON e.id = s.experiment_id
+WHERE e.key = {CHOSEN} AND $__timeFilter(s.at)
+GROUP BY s.at
+ORDER BY s.at
+"""
+
 RECOMMENDATION = f"""
 SELECT s.action AS "Recommendation", s.recommended AS "Variant", e.status AS "Experiment", s.at AS "Judged"
 FROM standings s JOIN experiments e ON e.id = s.experiment_id
@@ -174,9 +182,7 @@ def build() -> Json:
             "Evidence: e-value against the control",
             "Valid however often one looks. A claim needs 1/alpha, times the number of variants compared.",
             _standing("s.e_value", where="s.e_value IS NOT NULL"),
-            _standing(
-                "MAX(s.e_needed) OVER (PARTITION BY s.at)", name="'needed'", where="s.e_needed IS NOT NULL"
-            ),
+            sql(NEEDED),
             custom={"scaleDistribution": {"type": "log", "log": 10}},
         ),
         lines(

@@ -7,7 +7,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 Labels = frozenset[tuple[str, str]]
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 class Scrape:

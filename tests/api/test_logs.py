@@ -26,6 +26,9 @@ BAD_KEY = "pb_agent_0123456789ab_XylophoneKeyXylophoneKeyXylophoneKey"
 SPOKEN = (PROMPT_TEXT, TOOL_TEXT, METADATA_TEXT, TRANSCRIPT_TEXT, PATH_TEXT, QUERY_TEXT, BAD_KEY, "Xylophone")
 
 
+pytestmark = pytest.mark.timeout(400)
+
+
 @pytest.fixture
 def talkative(database_url: str, tmp_path: Path) -> Iterator[RunningServer]:
     """A server that logs everything it has to say."""

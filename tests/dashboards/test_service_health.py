@@ -1,5 +1,7 @@
 """Every panel of the service's health is evaluated by a real Prometheus that scrapes a real server."""
 
+import asyncio
+import datetime as dt
 import math
 import time
 import urllib.parse
@@ -9,12 +11,21 @@ from typing import Any
 
 import pytest
 
+from domain.keys import Scope
+from migrations import migrate
+from service.manage_keys import create_key
+from service.reallocate import ids_to_pass, reallocate_fully
+from service.verify import note_verified, verify
+from storage.database import Database
 from tests.dashboards.grafana import expanded_promql, targets
 from tests.dashboards.prometheus import PROGRAM, PROMTOOL, REASON, Prometheus
 from tests.postgres import Postgres
 from tests.running_server import RunningServer
 
-pytestmark = pytest.mark.skipif(PROGRAM is None or PROMTOOL is None, reason=REASON)
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None or PROMTOOL is None, reason=REASON),
+    pytest.mark.timeout(600),  # three programs start, and everything is waited for
+]
 
 FILE = "service-health.json"
 QUERIES = {name: expanded_promql(target["expr"]) for name, target in targets(FILE)}
@@ -77,17 +88,49 @@ def watched(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "PROMPTBANDIT_OUTCOME_DEADLINE_MS": "30000",
         "PROMPTBANDIT_REALLOCATE_EVERY_S": "0",
     }
-    with RunningServer(url, folder, workers=2, environment=environment) as server:
+    made = RunningServer(url, folder, workers=2, environment=environment)
+    made.take_keys(asyncio.run(_keys(url)))
+    with made as server:
         server.start_experiment(KEY)
         _wait_until_every_worker_knows(server)
         report = _judged(server)
-        assert server.command("verify").returncode == 0
         target, key = server.url.removeprefix("http://"), server.key("analyst")
         with Prometheus(folder, target=target, key=key) as prometheus:
             found = Watched(server, prometheus, report)
             found.wait_for('up{job="promptbandit"}', lambda series: list(series.values()) == [1.0])
             yield found
     postgres.drop_database("watched")
+
+
+async def _keys(url: str) -> dict[str, str]:
+    database = Database(url)
+    try:
+        await migrate(database)
+        async with database.writing() as connection:
+            scopes: tuple[Scope, ...] = ("manager", "analyst")
+            now = dt.datetime.now(dt.UTC)
+            return {
+                scope: await create_key(connection, scope, name="", actor="test", now=now) for scope in scopes
+            }
+    finally:
+        await database.close()
+
+
+async def _judge_and_verify(url: str) -> None:
+    """What `promptbandit reallocate` and `promptbandit verify` do."""
+    database = Database(url)
+
+    def clock() -> dt.datetime:
+        return dt.datetime.now(dt.UTC)
+
+    try:
+        async with database.reading() as connection:
+            (experiment_id,) = await ids_to_pass(connection)
+        await reallocate_fully(database, experiment_id, clock)
+        async with database.writing() as connection:
+            await note_verified(connection, await verify(connection), now=clock())
+    finally:
+        await database.close()
 
 
 def _wait_until_every_worker_knows(server: RunningServer) -> None:
@@ -109,7 +152,7 @@ def _judged(server: RunningServer) -> dict[str, Any]:
         server.assign(f"judged-{number}")
         if number % 3:
             server.record(f"judged-{number}", metrics={"resolved": number % 2 == 0})
-    assert server.command("reallocate").returncode == 0
+    asyncio.run(_judge_and_verify(server.database_url))
     answer = server.manager.get(f"/experiments/{urllib.parse.quote(KEY)}/report")
     return dict(answer.json())
 
