@@ -57,6 +57,9 @@ class ServerMetrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.storage_up.set(
+            1
+        )  # a gauge begins at 0, and somebody may look before the first word of this worker
         self._dropped_before = 0
 
     def note(self, *, waiting: int, dropped: int, is_away: bool) -> None:
