@@ -20,6 +20,9 @@ from tests.api.tables import select
 from tests.conftest import NOW
 from tests.running_server import RunningServer
 
+# Servers of several processes start, each of which imports for seconds; much longer where the machine is busy.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).resolve().parents[2]
 RESTART_S = 100.0  # a worker imports for seconds; much longer where the machine is busy
 
@@ -155,9 +158,6 @@ def test_no_label_grows_with_what_callers_send(shared: RunningServer):
 
 # --- several workers --------------------------------------------------------------------------
 
-# Three processes start, each of which imports for seconds; much longer where the machine is busy.
-patient = pytest.mark.timeout(600)
-
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
@@ -193,7 +193,6 @@ def ask(server: RunningServer, unit: str) -> None:
         time.sleep(0.1)
 
 
-@patient
 def test_any_worker_tells_what_all_have_counted(fleet: RunningServer):
     fleet.create_version("support", "Old.")
     before = sum(scrape_reasons(fleet.manager).values())
@@ -209,7 +208,6 @@ def scrape_reasons(client: httpx.Client) -> dict[str, float]:
     return {reason: found("assignments_total", reason=reason) or 0.0 for reason in ("STATIC", "STALE")}
 
 
-@patient
 def test_a_worker_that_dies_leaves_what_it_counted_and_no_gauge(fleet: RunningServer):
     fleet.create_version("dying", "Old.")
     wait_for(fleet.manager, lambda _: len(workers_of(fleet)) == 3)
@@ -233,7 +231,6 @@ def test_a_worker_that_dies_leaves_what_it_counted_and_no_gauge(fleet: RunningSe
         assert sum(scrape_reasons(client).values()) == before
 
 
-@patient
 def test_the_folder_of_the_metrics_goes_with_the_server(tmp_path: Path):
     (tmp_path / "tmp").mkdir()
     url = f"sqlite:///{tmp_path / 'short.db'}"
@@ -244,7 +241,6 @@ def test_the_folder_of_the_metrics_goes_with_the_server(tmp_path: Path):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-@patient
 def test_a_gauge_of_a_dead_worker_goes_although_its_process_id_lives(tmp_path: Path):
     """A process id is given out again; the lock that the worker held is not."""
     program = """
