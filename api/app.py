@@ -15,9 +15,11 @@ from api.assigner import Assigner
 from api.auth import Keyring, authorize
 from api.background import (
     keep_fresh,
+    keep_looking_out,
     keep_noting_keys,
     keep_reallocating,
     keep_recording,
+    keep_telling,
     stop,
     warn_when_not_durable,
 )
@@ -28,6 +30,7 @@ from api.fallback import load_fallbacks
 from api.gate import Gate
 from api.last_known import LastKnown
 from api.log import configure_logging, log
+from api.lookout import Lookout
 from api.metrics import ServerMetrics
 from api.openapi import schema_route
 from api.options import options_routes
@@ -139,6 +142,7 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         keyring=Keyring(watch, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
         metrics=ServerMetrics(),
         rate_limits=RateLimits(settings),
+        lookout=Lookout(database),
     )
 
 
@@ -151,6 +155,8 @@ def _loops(parts: Parts) -> list[Coroutine[Any, Any, None]]:
         keep_noting_keys(last_known, parts.keyring, database),
         numerics.load_soon(),
         warn_when_not_durable(last_known, database),
+        keep_looking_out(last_known, parts.lookout),
+        keep_telling(parts.metrics, last_known, parts.backlog),
     ]
 
 
@@ -172,3 +178,4 @@ async def _close(parts: Parts) -> None:
     await parts.last_known.drain()
     for database in (parts.calls, parts.watch, parts.database):
         await database.close()
+    parts.metrics.close()

@@ -1,4 +1,4 @@
-"""What a server does by itself: read the state, record late assignments, move splits, note key use."""
+"""What a server does by itself: read the state, record late assignments, move splits, note what it did."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,6 +10,8 @@ from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
 from api.log import log
+from api.lookout import Lookout
+from api.metrics import ServerMetrics
 from api.settings import Settings
 from storage.away import is_storage_away
 from storage.database import Database
@@ -19,6 +21,8 @@ LOOK_EVERY_S = 0.2  # at most; so often an absent database is asked whether it i
 HANGING_S = 0.5  # a call that waits longer for an absent database is told so
 RECORD_EVERY_S = 0.2
 NOTE_KEYS_EVERY_S = 30.0
+LOOK_OUT_EVERY_S = 5.0
+TELL_EVERY_S = 0.5  # another worker may be the one that Prometheus asks
 STOPPING_S = 2.0  # for the work under way when the server stops
 
 
@@ -73,6 +77,18 @@ async def keep_recording(last_known: LastKnown, backlog: Backlog) -> None:
 async def keep_noting_keys(last_known: LastKnown, keyring: Keyring, database: Database) -> None:
     """For ever: write down when keys were last used."""
     await _repeat("key_use_not_noted", NOTE_KEYS_EVERY_S, last_known, lambda: keyring.note_use(database))
+
+
+async def keep_looking_out(last_known: LastKnown, lookout: Lookout) -> None:
+    """For ever: read how the experiments stand, for whoever watches."""
+    await _repeat("standings_not_read", LOOK_OUT_EVERY_S, last_known, lookout.look)
+
+
+async def keep_telling(metrics: ServerMetrics, last_known: LastKnown, backlog: Backlog) -> None:
+    """For ever: tell the other workers what only this one knows, also while the database is away."""
+    while True:
+        metrics.note(waiting=len(backlog), dropped=backlog.dropped, is_away=last_known.is_away)
+        await asyncio.sleep(TELL_EVERY_S)
 
 
 async def keep_reallocating(

@@ -11,6 +11,7 @@ from api.auth import Keyring, caller_of
 from api.backlog import Backlog
 from api.clock import Clock
 from api.last_known import LastKnown
+from api.lookout import Lookout
 from api.metrics import ServerMetrics
 from api.rate_limits import RateLimits
 from api.recorder import Recorder
@@ -36,6 +37,7 @@ class Parts:
     keyring: Keyring
     metrics: ServerMetrics
     rate_limits: RateLimits
+    lookout: Lookout
 
 
 def parts_of(request: AnyRequest) -> Parts:

@@ -11,7 +11,7 @@ from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from api.limits import in_time, refusal
-from api.log import log
+from api.log import REQUEST_ID, log
 from api.metrics import ServerMetrics
 from api.problems import PROBLEM_JSON, Kind
 
@@ -42,6 +42,7 @@ class Gate:
 
     async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         request_id = f"{self._process_id}{next(self._numbers):08x}"
+        REQUEST_ID.set(request_id)  # each request is a task of its own, so nobody else sees it
         method = scope["method"]
         if method == "HEAD":  # GET whose body the HTTP server drops
             scope = cast("HTTPScope", {**scope, "method": "GET"})
@@ -58,7 +59,7 @@ class Gate:
             await send(message)
 
         await self._answer(scope, receive, send_with_headers, request_id)
-        self._note(scope, method, status, time.perf_counter() - started, request_id)
+        self._note(scope, method, status, time.perf_counter() - started)
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, request_id: str) -> None:
         refused = refusal(scope)
@@ -67,13 +68,12 @@ class Gate:
         else:
             await self.app(scope, in_time(receive, self._body_deadline_s), send)
 
-    def _note(self, scope: HTTPScope, method: str, status: int, seconds: float, request_id: str) -> None:
+    def _note(self, scope: HTTPScope, method: str, status: int, seconds: float) -> None:
         route = _route_of(scope)
         self._metrics.seconds.labels(route).observe(seconds)
         log(
             "request",
             level="debug" if status < 400 else "info" if status < 500 else "warning",
-            request_id=request_id,
             method=method,
             route=route,
             status=status,

@@ -192,7 +192,7 @@ def answer_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Resp
         return _response(request, CONFLICT.document(detail))
     if isinstance(error, DataError):
         return _response(request, VALIDATION.document("a value cannot be stored; check ids and numbers"))
-    log("internal_error", level="error", error=error, request_id=request_id_of(request))
+    log("internal_error", level="error", error=error)
     return _response(
         request, INTERNAL_ERROR.document("it was logged under this request_id; nothing was stored")
     )

@@ -1,13 +1,20 @@
 """`promptbandit serve`."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 import uvicorn
 
+from api.log import LIBRARIES
 from api.settings import load_settings
 
 # The supervisor of several workers replaces one that has died, at once, and one that does not answer it for so
 # long. uvicorn's 5 s would end workers that only have to wait for a busy machine.
 FROZEN_S = 30
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # as in api.metrics, which must not be imported before it is set
 
 
 @click.command()
@@ -22,18 +29,33 @@ def serve(host: str, port: int, workers: int) -> None:
     Example: promptbandit serve --port 8000 --workers 2
     """
     settings = load_settings()  # a wrong setting is one sentence here, a traceback in every worker
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers if workers > 1 else None,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=10,
-        timeout_worker_healthcheck=FROZEN_S,
-        server_header=False,
-        # By default uvicorn believes X-Forwarded-For of whoever connects from this machine.
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
-    )
+    with _shared_metrics(workers):
+        uvicorn.run(
+            "api.app:create_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers if workers > 1 else None,
+            access_log=False,
+            log_config=LIBRARIES,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+            timeout_worker_healthcheck=FROZEN_S,
+            server_header=False,
+            # By default uvicorn believes X-Forwarded-For of whoever connects from this machine.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=settings.trusted_proxies,
+        )
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """A new folder in which the workers keep what they count; it goes with the server."""
+    # One that the environment names holds the numbers of some other program.
+    os.environ.pop(SHARED_FOLDER, None)
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="promptbandit-metrics-") as folder:
+        os.environ[SHARED_FOLDER] = folder
+        yield

@@ -6,8 +6,8 @@ import sys
 import click
 from rich.console import Console
 
-from cli.running import run_with_database
-from service.verify import Verified
+from cli.running import clock_of, run_with_database
+from service.verify import Verified, note_verified
 from service.verify import verify as check
 from service.verify_audit import VerifiedAudit, verify_audit
 from storage.database import Database
@@ -27,12 +27,18 @@ def verify(audit_head: str | None) -> None:
     Prints the audit's head (its number of entries and last hash). Keep it elsewhere, and give it to a later
     run as --audit-head: only so is it seen when the newest entries were removed.
 
+    The result is kept, so that dashboards show when the counts were verified last.
+
     Example: promptbandit verify
     """
 
     async def work(database: Database) -> tuple[Verified, VerifiedAudit]:
         async with database.reading() as connection:
-            return await check(connection), await verify_audit(connection, kept_head=audit_head)
+            found = await check(connection), await verify_audit(connection, kept_head=audit_head)
+        now = (await clock_of(database))()
+        async with database.writing() as connection:
+            await note_verified(connection, found[0], now=now)
+        return found
 
     with Console(stderr=True).status("recomputing counts, following the audit"):
         counts, audit = run_with_database(work)

@@ -19,6 +19,7 @@ from engine.version import ENGINE_VERSION
 from service.claims import claims_of, may_drop, running_mask
 from service.evidence import gather_evidence
 from service.find import allocation_now, experiment_with_id
+from service.judge import judge
 from service.known import Known, read_known
 from service.split import goal_probability_best, split_for
 from storage.allocations import append_allocation
@@ -78,11 +79,15 @@ async def reallocate(
 async def reallocate_fully(
     database: Database, experiment_id: int, clock: Callable[[], dt.datetime], *, force: bool = False
 ) -> Reallocated:
-    """Passes over one experiment, each in its own transaction, until the tests have read what is there."""
+    """Passes over one experiment, each in its own transaction, until the tests have read what is there.
+
+    Then how it stands is noted, if that is due.
+    """
     while True:
         async with database.writing() as connection:
             done = await reallocate(connection, experiment_id, now=clock(), force=force)
         if not done.is_behind:
+            await judge(database, experiment_id, clock, at_once=done.outcome == "paused")
             return done
 
 

@@ -1,5 +1,6 @@
 """Stop an experiment: freeze its report, and make the winner active if one is named."""
 
+import asyncio
 import datetime as dt
 from typing import Any
 
@@ -11,10 +12,13 @@ from domain.experiments import Experiment
 from service.activate_version import activate_version
 from service.evidence import gather_evidence
 from service.find import experiment_of
-from service.report import report
+from service.judge import judgement_of
+from service.known import read_known
+from service.report import build_report
 from storage.audit import append_audit
 from storage.experiments import stop_experiment as store_stopped
 from storage.locks import lock_experiment, lock_prompt
+from storage.standings import append_judgement, last_judged
 
 
 async def stop_experiment(
@@ -36,7 +40,8 @@ async def stop_experiment(
     if experiment.status != "running":
         raise ExperimentStopped(key=key)
     await gather_evidence(connection, experiment, now=now, ended=True)
-    frozen = await report(connection, key, now=now)
+    known = await read_known(connection, experiment, now=now)
+    frozen = await asyncio.to_thread(build_report, known, now=now)
     decision: dict[str, Any] = {
         "winner": winner,
         "version_id": version_id,
@@ -46,6 +51,8 @@ async def stop_experiment(
     await store_stopped(
         connection, experiment.id, decision=decision, final_report=msgspec.to_builtins(frozen), now=now
     )
+    if await last_judged(connection, experiment.id) != now:
+        await append_judgement(connection, judgement_of(known, frozen))
     await append_audit(
         connection,
         actor=actor,

@@ -1,13 +1,17 @@
 """Check that what is counted equals what was told."""
 
+import datetime as dt
 import math
 from collections.abc import Iterator
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.fields import Record
 from domain.outcomes import Delta
+from domain.standings import Verification
 from storage.recount import StoredCounts, stored_and_recomputed
+from storage.standings import append_verification
 
 # Sums of the same numbers in another order differ by rounding, 1e-16 a step; a lost outcome by far more.
 SUM_TOLERANCE = 1e-9
@@ -37,6 +41,20 @@ async def verify(connection: AsyncConnection) -> Verified:
     stored, recomputed = await stored_and_recomputed(connection)
     keys = sorted(set(stored) | set(recomputed))
     return Verified(rows=len(keys), differences=tuple(_differences(keys, stored, recomputed)))
+
+
+async def note_verified(connection: AsyncConnection, found: Verified, *, now: dt.datetime) -> None:
+    """Keep what was found, so that whoever watches sees that it was looked, and when."""
+    first = found.differences[0] if found.differences else None
+    await append_verification(
+        connection,
+        Verification(
+            at=now,
+            compared=found.rows,
+            differences=len(found.differences),
+            first_difference=msgspec.to_builtins(first),
+        ),
+    )
 
 
 def _differences(

@@ -231,6 +231,36 @@ evidence = sa.Table(
     _time("updated_at"),
 )
 
+standings = sa.Table(
+    "standings",
+    metadata,
+    # In this order: the newest moment of an experiment, and what is older than some, is one look into the index.
+    sa.Column("experiment_id", BigId, sa.ForeignKey("experiments.id"), primary_key=True),
+    sa.Column("at", UtcDateTime, primary_key=True),
+    sa.Column("variant_id", BigId, sa.ForeignKey("variants.id"), primary_key=True),
+    sa.Column("share_bp", sa.Integer, nullable=False),
+    sa.Column("assigned", sa.BigInteger, nullable=False),
+    sa.Column("matured", sa.BigInteger, nullable=False),
+    sa.Column("told", sa.BigInteger, nullable=False),
+    sa.Column("probability_best", sa.Double, nullable=True),
+    sa.Column("e_value", sa.Double, nullable=True),
+    sa.Column("e_needed", sa.Double, nullable=True),
+    sa.Column("sample_ratio_e_value", sa.Double, nullable=True),
+    sa.Column("sample_ratio_mismatch", sa.Boolean, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("recommended", sa.Text, nullable=True),
+)
+
+verifications = sa.Table(
+    "verifications",
+    metadata,
+    _id(),
+    _time("at"),
+    sa.Column("compared", sa.BigInteger, nullable=False),
+    sa.Column("differences", sa.BigInteger, nullable=False),
+    _json("first_difference", nullable=True),
+)
+
 api_keys = sa.Table(
     "api_keys",
     metadata,

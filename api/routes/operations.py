@@ -8,6 +8,7 @@ from api.openapi import answers, takes
 from api.problems import StorageAway
 from api.reading import read_query
 from api.routes.paging import Page
+from api.watched import Watched
 from domain.audit import AuditEntry
 from storage.audit import list_audit
 
@@ -29,13 +30,12 @@ async def get_ready(request: AnyRequest) -> dict[str, str]:
 
 @get("/metrics", opt={"scope": "analyst"}, media_type="text/plain", responses=answers())
 async def get_metrics(request: AnyRequest) -> Response[bytes]:
-    """What Prometheus scrapes (with a bearer key), of the worker that answers."""
+    """What Prometheus scrapes (with a bearer key), of all workers of the server; asks no database."""
     parts = parts_of(request)
-    parts.metrics.backlog.set(len(parts.backlog))
-    parts.metrics.storage_up.set(0 if parts.last_known.is_away else 1)
-    if parts.last_known.snapshot is not None:
-        parts.metrics.show_splits(parts.last_known.snapshot, now_of(request))
-    return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4")
+    backlog, last_known = parts.backlog, parts.last_known
+    parts.metrics.note(waiting=len(backlog), dropped=backlog.dropped, is_away=last_known.is_away)
+    watched = Watched(last_known.snapshot, parts.lookout.noted, now_of(request))
+    return Response(parts.metrics.text(watched), media_type="text/plain; version=0.0.4")
 
 
 @get("/audit", opt={"scope": "manager"}, operation_class=takes(query=Page), responses=answers())

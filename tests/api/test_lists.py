@@ -10,9 +10,11 @@ import pytest
 
 from api.app import ROUTES
 from api.auth import OPEN
+from api.metrics import ServerMetrics
 from api.openapi import BODIES
 from api.problems import ALL_KINDS, DOMAIN_KINDS, problem_of
 from api.settings import PREFIX, Settings, load_settings
+from api.watched import GAUGES
 from domain import errors
 from domain.errors import Conflict, DomainError, InvalidValue, NotFound
 from domain.fields import Request
@@ -115,6 +117,18 @@ def test_every_route_is_described_with_its_scope():
     }
     described = {route: scope for route, scope in described.items() if " /" in route}
     assert described == {route: "open" if scope == OPEN else scope for route, scope in routes.items()}
+
+
+def test_every_metric_is_described_with_its_labels():
+    described = {
+        cells[0].strip("`").removesuffix("_total"): () if cells[1] == "none" else tuple(cells[1].split(", "))
+        for cells in rows("observability.md")
+        if cells[0].startswith("`promptbandit_")
+    }
+    collectors = set(ServerMetrics().registry._names_to_collectors.values())
+    own = {item._name: item._labelnames for item in collectors}
+    watched = {f"promptbandit_{name}": labels for name, (labels, _) in GAUGES.items()}
+    assert described == own | watched
 
 
 def test_every_command_is_described():

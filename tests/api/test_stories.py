@@ -223,10 +223,11 @@ def test_metrics_show_the_split_that_is_served_until_the_experiment_ends(shared:
     shared.create_version("watched", "Old.")
     shared.start_experiment("watched", "watched")
     allocation = shared.manager.get("/experiments/watched/allocations").json()[-1]
+    served = ("promptbandit_split_share", "promptbandit_allocation_age_seconds")
     lines = dict(
         line.rsplit(" ", 1)
         for line in shared.manager.get("/metrics").text.splitlines()
-        if 'experiment="watched"' in line
+        if 'experiment="watched"' in line and line.startswith(served)
     )
     for key, share_bp in allocation["split"].items():
         name = f'promptbandit_split_share{{experiment="watched",variant="{key}"}}'
