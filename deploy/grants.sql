@@ -18,12 +18,13 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO :"serving";
 GRANT INSERT, UPDATE ON prompts, experiments, variants, outcomes, counts, evidence, api_keys,
     optimizer_runs, llm_calls, suggestions TO :"serving";
 -- Rows that are written once.
-GRANT INSERT ON prompt_versions, metrics, segments, allocations, assignments, outcome_revisions, audit
+GRANT INSERT ON prompt_versions, metrics, segments, allocations, assignments, outcome_revisions, audit,
+    verifications
     TO :"serving";
 -- Rows that go again.
-GRANT INSERT, UPDATE, DELETE ON transcripts, leases TO :"serving";
+GRANT INSERT, UPDATE, DELETE ON transcripts, leases, standings TO :"serving";
 
 GRANT SELECT ON prompts, prompt_versions, experiments, variants, metrics, segments, allocations, assignments,
-    outcomes, outcome_revisions, counts, evidence, calls, prompt_ab_tests TO :"reading";
+    outcomes, outcome_revisions, counts, evidence, standings, verifications, calls, prompt_ab_tests TO :"reading";
 
 COMMIT;
