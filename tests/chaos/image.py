@@ -31,7 +31,8 @@ class Image:
     def __init__(self) -> None:
         if os.geteuid() != 0:
             raise NoImage("only root may mount")
-        if shutil.which("mkfs.ext4") is None:
+        make = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if make is None:
             raise NoImage("mkfs.ext4 is not installed (Debian: e2fsprogs)")
         self._folder = Path(tempfile.mkdtemp(prefix="promptbandit-power-"))
         self._folder.chmod(0o711)
@@ -40,7 +41,7 @@ class Image:
         try:
             with self._file.open("wb") as file:
                 file.truncate(SIZE_MB * 2**20)
-            _run("mkfs.ext4", "-q", "-F", str(self._file))
+            _run(make, "-q", "-F", str(self._file))
             _mount(self._file, self.path)
         except NoImage:
             shutil.rmtree(self._folder, ignore_errors=True)
