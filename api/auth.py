@@ -25,6 +25,7 @@ RETRY_S = 0.25  # after a lookup that failed
 # A call that brings a key of old does not wait longer for the database; one with an unknown key has to.
 KNOWN_PATIENCE_S = 0.05
 UNKNOWN_PATIENCE_S = 2.0
+SETTINGS_LABEL = "key:settings"
 OPEN = "open"  # opt["scope"] of a route that needs no key
 
 
@@ -115,7 +116,7 @@ class Keyring:
         if known is not None:
             return known[1]
         if digest in self._agent_hashes:
-            return Caller(label="key:settings", scopes=("agent",))
+            return Caller(label=SETTINGS_LABEL, scopes=("agent",))
         raise StorageAway("the database does not answer, so the key cannot be checked; try again")
 
     def _remember(self, digest: str, key: ApiKey | None, text: str, asked_at: float) -> Caller | None:
@@ -149,6 +150,8 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     limits: RateLimits = connection.app.state.parts.rate_limits
     limits.count_request(prefix_of(text) or "", needed)
     if not grants(caller.scopes, needed):
+        if caller.label == SETTINGS_LABEL:  # what else its holder may do only the database knows
+            raise StorageAway("the database does not answer, so the key's scopes are not known; try again")
         detail = f"this needs a key of scope {needed}; yours has {', '.join(caller.scopes)}"
         raise RequestProblem(INSUFFICIENT_SCOPE, detail)
     connection.scope["promptbandit_caller"] = caller  # type: ignore[typeddict-unknown-key]

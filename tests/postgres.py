@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,23 @@ class Postgres:
 
     The folder is not one of pytest's: another test session on the machine closes those to the user that
     PostgreSQL runs as.
+
+    Parameters
+    ----------
+    parent : where to make the folder; default: where temporary files go.
+    settings : of the server, such as `max_connections=60`.
+    data : a data folder that is there already; it is not removed.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, parent: Path | None = None, settings: Sequence[str] = (), data: Path | None = None
+    ) -> None:
         self.bin = binaries()
+        self._settings = tuple(settings)
         if not (self.bin / "initdb").exists():
             raise PostgresUnavailable(f"no initdb in {self.bin}")
-        self._folder = folder = Path(tempfile.mkdtemp(prefix="promptbandit-postgres-"))
-        self.data = folder / "data"
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="promptbandit-postgres-", dir=parent))
+        self.data = data or folder / "data"
         self._log = folder / "postgres.log"
         self.port = free_port()
         # PostgreSQL refuses to run as root; the wheel's files are readable for everybody.
@@ -62,7 +72,10 @@ class Postgres:
             shutil.chown(folder, self._as["user"], self._as["group"])
             self._open_up()
             self._make_runnable()
-        self._run("initdb", "-D", self.data, "-A", "trust", "-U", "test", "--locale=C", "-N", "-E", "UTF8")
+        if data is None:
+            self._run(
+                "initdb", "-D", self.data, "-A", "trust", "-U", "test", "--locale=C", "-N", "-E", "UTF8"
+            )
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -111,8 +124,8 @@ class Postgres:
                 time.sleep(0.02)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]
-        options = [part for setting in settings for part in ("-c", setting)]
+        usual = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200")
+        options = [part for setting in (*usual, *self._settings) for part in ("-c", setting)]
         if self._as:
             self._open_up()  # another pytest session closes the folder that the sessions share
         with self._log.open("ab") as log:
@@ -156,6 +169,22 @@ class Postgres:
         for child in _children(self._process.pid):
             os.kill(child, signal.SIGCONT)
         os.killpg(self._process.pid, signal.SIGCONT)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its first process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def pids(self) -> list[int]:
+        """Its processes, the first one first."""
+        assert self._process is not None
+        return [self._process.pid, *_children(self._process.pid)]
+
+    def shut_down(self) -> None:
+        """SIGINT: end every session, write a checkpoint and stop, as an operator's restart does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=60)
 
     def stop(self) -> None:
         assert self._process is not None
