@@ -37,9 +37,9 @@ class Assignment(Record, frozen=True, kw_only=True):
     reason: Reason
     assigned_at: dt.datetime
 
-    def standing(self) -> "Standing":
+    def given(self) -> "Given":
         """What its outcomes need to know."""
-        return Standing(
+        return Given(
             experiment_id=self.experiment_id,
             variant_id=self.variant_id,
             allocation=self.allocation,
@@ -63,7 +63,7 @@ class Assignment(Record, frozen=True, kw_only=True):
         )
 
 
-class Standing(Record, frozen=True, kw_only=True):
+class Given(Record, frozen=True, kw_only=True):
     """What a unit's outcomes need to know of its assignment."""
 
     experiment_id: int | None

@@ -4,7 +4,7 @@ import datetime as dt
 
 import msgspec
 
-from domain.assignments import Standing
+from domain.assignments import Given
 from domain.errors import AllocationMismatch, ContentMismatch, DomainError
 from domain.metrics import Metric
 from domain.outcomes import (
@@ -30,12 +30,12 @@ class OutcomeBatch:
 
     def __init__(
         self,
-        standing: dict[Unit, Standing],
+        given: dict[Unit, Given],
         metrics: dict[int, dict[str, Metric]],
         stored: dict[Unit, dict[str, StoredOutcome]],
         superseded: dict[Unit, dict[str, set[tuple[float, dt.datetime]]]],
     ) -> None:
-        self._standing = standing
+        self._given = given
         self._metrics = metrics
         self._stored = stored
         self._superseded = superseded
@@ -46,23 +46,23 @@ class OutcomeBatch:
 
     def take(self, unit: Unit, new: NewOutcome, *, now: dt.datetime) -> Recorded:
         """Settle one outcome; what it changes is written when the batch is whole."""
-        standing = self._standing.get(unit)
-        place = place_of(standing) if standing else None
+        given = self._given.get(unit)
+        place = place_of(given) if given else None
         declared = self._metrics[place.experiment_id] if place else None
         try:
             check_time(new, assigned_at=None, now=now)
-            _check_served(new, standing)
+            _check_served(new, given)
             settled = settle(
                 new,
                 stored=self._stored.get(unit, {}),
                 superseded=self._superseded.get(unit, {}),
                 metrics=declared,
-                assigned=standing is not None,
+                assigned=given is not None,
                 counted=place is not None,
                 now=now,
             )
             if settled.status != "unchanged":  # a retry of what was parked may lie before its assignment
-                check_time(new, assigned_at=_begin_of(standing), now=now)
+                check_time(new, assigned_at=_begin_of(given), now=now)
         except DomainError as error:
             return error
         self._confirm(unit, new)
@@ -109,18 +109,18 @@ class OutcomeBatch:
                 self.taken[key] = max(old.value, self.taken.get(key, 0.0))
 
 
-def _begin_of(standing: Standing | None) -> dt.datetime | None:
+def _begin_of(given: Given | None) -> dt.datetime | None:
     """When the call was assigned; unknown where that was derived afterwards, from an outcome's own time."""
-    return None if standing is None or standing.reason in ("STALE", "DEFAULT") else standing.assigned_at
+    return None if given is None or given.reason in ("STALE", "DEFAULT") else given.assigned_at
 
 
-def _check_served(new: NewOutcome, standing: Standing | None) -> None:
+def _check_served(new: NewOutcome, given: Given | None) -> None:
     """The call got what is recorded for it; else its outcome would count for a text that nobody spoke."""
-    if standing is None:
+    if given is None:
         return
-    if new.content_hash and standing.content_hash:  # of an imported call nobody knows the text
-        if new.content_hash != standing.content_hash:
-            raise ContentMismatch(unit_id=new.unit_id, recorded=standing.content_hash, told=new.content_hash)
+    if new.content_hash and given.content_hash:  # of an imported call nobody knows the text
+        if new.content_hash != given.content_hash:
+            raise ContentMismatch(unit_id=new.unit_id, recorded=given.content_hash, told=new.content_hash)
         return  # the same text is the same variant, under whichever allocation it was given
-    if new.allocation is not None and new.allocation != standing.allocation:
-        raise AllocationMismatch(unit_id=new.unit_id, recorded=standing.allocation, told=new.allocation)
+    if new.allocation is not None and new.allocation != given.allocation:
+        raise AllocationMismatch(unit_id=new.unit_id, recorded=given.allocation, told=new.allocation)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.assignments import Standing
+from domain.assignments import Given
 from domain.errors import PromptNotFound
 from domain.metrics import Metric
 from domain.outcomes import NewOutcome
 from domain.snapshot import Snapshot
 from service.outcome_batch import OutcomeBatch, Recorded
 from service.rederive import rederive
-from storage.assignments import find_standings
+from storage.assignments import find_given
 from storage.counts import add_counts
 from storage.experiments import metrics_of
 from storage.locks import lock_units
@@ -49,10 +49,10 @@ async def record(
     if not known:
         return [PromptNotFound(name=item.prompt) for item in outcomes]
     await lock_units(connection, known)
-    standing = await find_standings(connection, known)
-    unplaced = {i: (unit, outcomes[i]) for i, unit in units.items() if unit not in standing}
+    given = await find_given(connection, known)
+    unplaced = {i: (unit, outcomes[i]) for i, unit in units.items() if unit not in given}
     derived, failures = await rederive(connection, unplaced, now=now)
-    batch = await _open_batch(connection, known, standing | derived, snapshot)
+    batch = await _open_batch(connection, known, given | derived, snapshot)
     results: list[Recorded] = []
     for index, item in enumerate(outcomes):
         if index not in units:
@@ -80,16 +80,16 @@ async def _prompt_ids(
 async def _open_batch(
     connection: AsyncConnection,
     units: list[Unit],
-    standing: dict[Unit, Standing],
+    given: dict[Unit, Given],
     snapshot: Snapshot | None,
 ) -> OutcomeBatch:
-    ids = {item.experiment_id for item in standing.values() if item.experiment_id is not None}
+    ids = {item.experiment_id for item in given.values() if item.experiment_id is not None}
     stored = await find_outcomes(connection, units)
     corrected = [
         unit for unit, values in stored.items() if any(value.revision > 0 for value in values.values())
     ]
     return OutcomeBatch(
-        standing,
+        given,
         await _metrics(connection, ids, snapshot),
         stored,
         await find_superseded(connection, corrected),

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment
 from domain.outcomes import Delta, delta_of
-from storage.assignments import find_assignments, find_standings, insert_assignments
+from storage.assignments import find_assignments, find_given, insert_assignments
 from storage.counts import CountKey, add_counts, assigned_deltas, is_countable, place_of
 from storage.experiments import metrics_of
 from storage.outcomes import Unit, find_outcomes
@@ -55,10 +55,10 @@ async def _with_segments(
     known = await known_segments(connection, set(segments.values()))
     new = [unit for unit, segment in segments.items() if segment not in known]
     # A unit that has its assignment already must not use up one of the few places.
-    standing = await find_standings(connection, new) if new else {}
+    given = await find_given(connection, new) if new else {}
     counted = dict(proposals)
     for unit in new:
-        if unit not in standing:
+        if unit not in given:
             segment = await admit_segment(connection, *segments[unit])
             counted[unit] = msgspec.structs.replace(proposals[unit], segment=segment)
     return counted

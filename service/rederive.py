@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.assignments import Assignment, Standing
+from domain.assignments import Assignment, Given
 from domain.errors import AllocationNotFound, ContentMismatch, DomainError
 from domain.metrics import Metric
 from domain.outcomes import NewOutcome, check_time, settle
@@ -27,7 +27,7 @@ async def rederive(
     unplaced: Mapping[int, tuple[Unit, NewOutcome]],
     *,
     now: dt.datetime,
-) -> tuple[dict[Unit, Standing], dict[int, DomainError]]:
+) -> tuple[dict[Unit, Given], dict[int, DomainError]]:
     """Record what these outcomes' units were given, where they tell it; the units have no assignment yet.
 
     Returns
@@ -51,7 +51,7 @@ async def rederive(
     if not proposals:
         return {}, failures
     standing = await keep_assignments(connection, list(proposals.values()))
-    return {unit: assignment.standing() for unit, assignment in standing.items()}, failures
+    return {unit: assignment.given() for unit, assignment in standing.items()}, failures
 
 
 async def _propose(

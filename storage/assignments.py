@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.assignments import Assignment, Standing
+from domain.assignments import Assignment, Given
 from domain.prompts import ServedVersion
 from storage.bulk import insert_rows, select_among
 from storage.schema import assignments as a
@@ -31,7 +31,7 @@ _ASSIGNMENTS = sa.select(
     .outerjoin(pv, a.c.version_id == pv.c.id)
 )
 _UNIT = (a.c.prompt_id, a.c.unit_id)
-_STANDINGS = sa.select(
+_GIVEN = sa.select(
     *_UNIT,
     a.c.experiment_id,
     a.c.variant_id,
@@ -84,13 +84,13 @@ async def find_assignments(
     return {(row.prompt_id, row.unit_id): _assignment(row) for row in rows}
 
 
-async def find_standings(
+async def find_given(
     connection: AsyncConnection, units: Sequence[tuple[int, str]]
-) -> dict[tuple[int, str], Standing]:
+) -> dict[tuple[int, str], Given]:
     """The same without the texts: what the units' outcomes need to know."""
-    rows = await select_among(connection, _STANDINGS, _UNIT, units)
+    rows = await select_among(connection, _GIVEN, _UNIT, units)
     return {
-        (row.prompt_id, row.unit_id): Standing(
+        (row.prompt_id, row.unit_id): Given(
             experiment_id=row.experiment_id,
             variant_id=row.variant_id,
             allocation=row.allocation_id,

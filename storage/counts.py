@@ -11,7 +11,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.assignments import Assignment, Standing
+from domain.assignments import Assignment, Given
 from domain.fields import Record
 from domain.metrics import ASSIGNED, Metric
 from domain.outcomes import Delta, Place
@@ -35,7 +35,7 @@ class CountRow(Record, frozen=True, kw_only=True):
     total_sq: float
 
 
-def place_of(assignment: Assignment | Standing) -> Place | None:
+def place_of(assignment: Assignment | Given) -> Place | None:
     """Where a unit is counted; None where it is in no experiment."""
     if assignment.experiment_id is None or assignment.allocation is None or assignment.variant_id is None:
         return None

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from storage.assignments import find_assignments, find_standings
+from storage.assignments import find_assignments, find_given
 from storage.bulk import insert_rows
 from storage.database import Database
 from storage.outcomes import find_outcomes
@@ -19,7 +19,7 @@ NOW = dt.datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=dt.UTC)
 UNITS = [(1, "call-1"), (1, "call-2"), (2, "call-1")]
 LOOKUPS = {
     "assignments": lambda connection: find_assignments(connection, UNITS),
-    "standings": lambda connection: find_standings(connection, UNITS),
+    "given": lambda connection: find_given(connection, UNITS),
     "outcomes": lambda connection: find_outcomes(connection, UNITS),
     "versions": lambda connection: version_ids_of(connection, [(1, "a" * 64), (2, "b" * 64)]),
     "segments": lambda connection: known_segments(connection, {(1, "night"), (2, "day")}),
