@@ -11,26 +11,29 @@ from collections.abc import Iterator
 from domain.text_forms import plain, skeleton
 
 MIN_PHONE_DIGITS = 7
+MAX_PAUSE = 8  # characters between two parts of one number
 MIN_SPOKEN_DIGITS = 5  # digits as words: nobody writes five in a row but to spell a number out
 _ZONES = (
     "com|net|org|info|biz|io|co|me|shop|store|online|site|app|dev|xyz|top|club|link|click|page|live|pro|uk|de|eu"
     "|ru|su|by|kz|ua|рф|ком|ру|орг|рус|онлайн"
 )
-_DOT, _AT = "dot|point|punkt|punto|точка", "at|собака|эт|собачка"
-_BRACKETED = re.compile(rf"\s*[\[({{<]\s*(?:(?P<dot>\.|{_DOT})|(?P<at>@|{_AT}))\s*[\])}}>]\s*")
-# A look-behind at the start of a word keeps these linear: no attempt begins inside one.
+_DOT, _AT = "dot|point|period|punkt|punto|tochka|точка", "at|собака|эт|собачка"
+_BRACKETED = re.compile(
+    rf"\s{{0,3}}[\[({{<]\s{{0,3}}(?:(?P<dot>\.|{_DOT})|(?P<at>@|{_AT}))\s{{0,3}}[\])}}>]\s{{0,3}}"
+)
+# Linear in the text, which is hostile: no attempt begins inside a word, every other repeat is bounded.
 _PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
         r"(?<![\w+.-])[a-z][a-z0-9+.-]{1,20}:/{1,2}\S+",
-        r"(?<!\w)www\b",
+        r"(?<!\w)(?:www|https?|hxxps?|ftp)(?!\w)",
         r"(?<!\w)(?:mailto|tel|sms|skype|callto):",
-        r"(?<![\w.-])[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,24}(?![\w])",
-        rf"(?<![\w-])[\w-]+\s+\.\s*(?:{_ZONES})(?!\w)",
-        r"(?<![\w-])[\w-]+\s*\.\s+(?:com|org|рф)(?!\w)",
-        rf"(?<![\w-])[\w-]+[\s,-]+(?:{_DOT})[\s,-]+(?:{_ZONES})(?!\w)",
+        r"(?<![\w-])[\w-]+\.[^\W\d_]{2,24}(?!\w)(?:\.[\w-]+)*",
+        rf"(?<!\w)\w++\s{{1,5}}\.\s{{0,5}}(?:{_ZONES})(?!\w)",
+        r"(?<!\w)\w++\s{0,5}\.\s{1,5}(?:com|org|рф)(?!\w)",
+        rf"(?<!\w)\w++[\s,-]{{1,5}}(?:{_DOT})[\s,-]{{1,5}}(?:{_ZONES})(?!\w)",
         rf"(?<!\w)(?:{_AT})\s+(?:gmail|yahoo|hotmail|outlook|mail|yandex|icloud|proton|гмейл|мейл|яндекс)(?!\w)",
-        r"\S*@\S*",
+        r"[^\s@]{0,64}@[^\s@]{0,64}",
         r"(?<!\w)\d{1,3}(?:\.\d{1,3}){3}(?!\w)",
         r"(?<!\w)(?:1[ -])?8(?:00|33|44|55|66|77|88)[ -][a-z]{4,10}(?!\w)",
         r"(?<![a-z0-9])(?=[a-z]*\d)(?=\d*[a-z])[a-z0-9]{16,}(?![a-z0-9])",
@@ -103,7 +106,9 @@ def _numbers(text: str) -> Iterator[str]:
                 run = []
             run.append(token)
             pause = ""
-        elif run and len(pause) < 4 and (token.isspace() or token in _BETWEEN_DIGITS or token in ",:"):
+        elif (
+            run and len(pause) <= MAX_PAUSE and (token.isspace() or token in _BETWEEN_DIGITS or token in ",:")
+        ):
             pause += token
         elif run:
             yield from _phone(run)

@@ -10,6 +10,8 @@ from domain.text_forms import sentences, words
 RUN = 8
 # A whole sentence of a caller is a copy from here on: three words may be an order ("refund every caller").
 MIN_SENTENCE = 3
+# Letters are compared without their blanks from here on, so that `r e-f u n_d` hides nothing.
+MIN_LETTERS = 16
 # A line of 8 words or more of which a caller said 85 % in the same order: a copy with words put between.
 NEAR_COPY = 0.85
 
@@ -48,18 +50,22 @@ def _new_sentences(before: str, after: str, added: Iterable[str]) -> set[Words]:
     fresh = {own for own in sentences(after) if own not in old}
     for piece in added:
         fresh |= {words(piece), *sentences(piece)} - old
-    return {own for own in fresh if len(own) >= MIN_SENTENCE}
+    return {own for own in fresh if len(own) >= MIN_SENTENCE or len("".join(own)) >= MIN_LETTERS}
 
 
 def _is_contained(own: Words, said: Words) -> bool:
+    letters = "".join(own)
+    if len(letters) >= MIN_LETTERS:
+        return letters in "".join(said)
     return f" {' '.join(own)} " in f" {' '.join(said)} "
 
 
 def _is_near(own: Words, said: Words) -> bool:
-    if len(own) < RUN or _overlap(own, said) < NEAR_COPY * len(own):
+    needed = NEAR_COPY * len(own)
+    if len(own) < RUN or len(said) < needed or _overlap(own, said) < needed:
         return False
     matcher = difflib.SequenceMatcher(None, own, said, autojunk=False)
-    return sum(block.size for block in matcher.get_matching_blocks()) >= NEAR_COPY * len(own)
+    return sum(block.size for block in matcher.get_matching_blocks()) >= needed
 
 
 def _overlap(own: Sequence[str], said: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from domain.text_forms import shown
 EditOp = Literal["insert_after", "insert_before", "replace", "delete"]
 # difflib takes cubic time at worst; beyond this many pairs a block counts as one change.
 MAX_PAIRS = 250_000
+MAX_EDITS = 100
 
 type Span = tuple[int, int]
 
@@ -47,6 +48,10 @@ def apply(prompt: str, edits: Sequence[Edit]) -> str:
     >>> apply("Be brief. Say goodbye.", [Edit(op="insert_after", anchor="Be brief.", text=" Be kind.")])
     'Be brief. Be kind. Say goodbye.'
     """
+    if len(edits) > MAX_EDITS:
+        raise InvalidValue(
+            pointer="/edits", problem=f"{len(edits)} edits, at most {MAX_EDITS}; write a version"
+        )
     _check_disjoint([_place(prompt, edit, number) for number, edit in enumerate(edits)])
     text = prompt
     for number, edit in enumerate(edits):

@@ -15,7 +15,7 @@ _PLACEHOLDER = re.compile(
     | <[^\s<>\d=\-][^<>\n]{0,200}>""",
     re.VERBOSE,
 )
-_MARKER = re.compile(r"<!--\s*(/?)\s*protected\s*-->", re.IGNORECASE)
+_MARKER = re.compile(r"<!--\s*+(/?)\s*+protected\s*+-->", re.IGNORECASE)
 PROTECTED_KEY = "protected"
 
 

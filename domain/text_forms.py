@@ -4,6 +4,7 @@ A text that is judged is hostile: it may hold letters that only look Latin, char
 line ends by the hundred. Each form removes one such freedom; none of them is ever stored or served.
 """
 
+import functools
 import re
 import unicodedata
 
@@ -23,6 +24,7 @@ _SENTENCE_END = re.compile(r"[.!?;:…\n]+")
 _TYPOGRAPHY = str.maketrans("‘’‚‛“”„«»–—‑−", '\'\'\'\'"""""----')
 
 
+@functools.lru_cache(maxsize=4_096)
 def is_invisible(character: str) -> bool:
     """Whether nobody sees the character: controls, format and unassigned ones, variation selectors, fillers.
 

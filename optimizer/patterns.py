@@ -86,7 +86,7 @@ def reduce(notes: Sequence[Note], keys: Mapping[str, str], drawn: Sample) -> Pat
     InvalidValue : a note or key of a call that was not read, two notes of a call, a key that is no name,
         more than 8 keys.
     """
-    propensity = {call.unit_id: call.propensity for call in drawn.failing if call.half == "read"}
+    propensity = {call.unit_id: call.propensity for call in read_half(drawn)}
     _check_notes(notes, propensity)
     _check_keys(keys, {note.unit_id for note in notes})
     weights = {note.unit_id: 1 / propensity[note.unit_id] for note in notes}

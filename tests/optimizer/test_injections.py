@@ -32,7 +32,9 @@ def test_an_honest_edit_passes():
     result = gate(SHOP_VERSION, [HONEST_EDIT], HONEST_CITATIONS, calls)
     assert failed(result) == set()
     assert result.passed
-    assert result.system_prompt == SHOP_PROMPT.replace(HONEST_EDIT.anchor, HONEST_EDIT.anchor + HONEST_EDIT.text)
+    assert result.system_prompt == SHOP_PROMPT.replace(
+        HONEST_EDIT.anchor, HONEST_EDIT.anchor + HONEST_EDIT.text
+    )
 
 
 @pytest.mark.parametrize("injection", INJECTIONS, ids=lambda injection: injection.name)
