@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from domain.text_forms import plain, skeleton
+from domain.text_forms import closed_up, plain, skeleton
 
 MIN_PHONE_DIGITS = 7
 MAX_PAUSE = 8  # characters between two parts of one number
@@ -27,6 +27,7 @@ _PATTERNS = tuple(
     for pattern in (
         r"(?<![\w+.-])[a-z][a-z0-9+.-]{1,20}:/{1,2}\S+",
         r"(?<!\w)(?:www|https?|hxxps?|ftp)(?!\w)",
+        r"\[[^\]\n]{0,200}\]\([^)\n]{0,200}\)",
         r"(?<!\w)(?:mailto|tel|sms|skype|callto):",
         r"(?<![\w-])[\w-]+\.[^\W\d_]{2,24}(?!\w)(?:\.[\w-]+)*",
         rf"(?<!\w)\w++\s{{1,5}}\.\s{{0,5}}(?:{_ZONES})(?!\w)",
@@ -40,11 +41,12 @@ _PATTERNS = tuple(
     )
 )
 _IBAN = re.compile(r"(?<![a-z0-9])[a-z]{2}[ -]?\d{2}(?:[ -]?[a-z0-9]){11,30}")
+_DOTS = str.maketrans(dict.fromkeys("·•∙⋅。｡‧ꓸ", "."))
 _DATE = re.compile(r"(?<!\d)(?:19|20)\d\d-(?:0\d|1[0-2])-[0-3]\d(?!\d)")
 _DIGIT_WORDS = frozenset(
     re.findall(
         r"\w+",
-        """zero oh nought one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+        """zero oh o nought one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
         sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred double
         triple ноль нуль один одна два две три четыре пять шесть семь восемь девять десять одиннадцать двенадцать
         тринадцать четырнадцать пятнадцать шестнадцать семнадцать восемнадцать девятнадцать двадцать тридцать
@@ -52,6 +54,7 @@ _DIGIT_WORDS = frozenset(
         семьсот восемьсот девятьсот null eins zwei drei vier fünf sechs sieben acht neun""",
     )
 )
+_SPOKEN_PAUSES = frozenset({"dash", "hyphen", "plus", "then", "тире", "дефис", "плюс", "потом", "затем"})
 _TOKEN = re.compile(r"\d+|[^\W\d_]+|\s+|.", re.DOTALL)
 _BETWEEN_DIGITS = frozenset("-()./\\*_–—‑·•+#|~'\"")
 
@@ -63,9 +66,8 @@ def contacts(text: str) -> Counter[str]:
     ['88005553535', 'shop dot com']
     """
     found: Counter[str] = Counter()
-    for form in {_unbracketed(plain(text)), _unbracketed(skeleton(text))}:
-        here = Counter(_in(form))
-        found |= here
+    for form in _forms(text):
+        found |= Counter(_in(form))
     return found
 
 
@@ -74,8 +76,13 @@ def added_contacts(before: str, after: str) -> list[str]:
     return sorted(contacts(after) - contacts(before))
 
 
+def _forms(text: str) -> set[str]:
+    found = {_unbracketed(form) for form in (plain(text), skeleton(text))}
+    return found | {closed_up(form) for form in found}
+
+
 def _unbracketed(text: str) -> str:
-    return _BRACKETED.sub(lambda match: "." if match["dot"] else "@", text)
+    return _BRACKETED.sub(lambda match: "." if match["dot"] else "@", text.translate(_DOTS))
 
 
 def _in(text: str) -> Iterator[str]:
@@ -106,6 +113,8 @@ def _numbers(text: str) -> Iterator[str]:
                 run = []
             run.append(token)
             pause = ""
+        elif token in _SPOKEN_PAUSES:
+            pause = "-"
         elif (
             run and len(pause) <= MAX_PAUSE and (token.isspace() or token in _BETWEEN_DIGITS or token in ",:")
         ):

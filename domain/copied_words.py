@@ -1,8 +1,7 @@
 """Words that an edit took from a call instead of writing its own: the road by which a caller writes prompts."""
 
-import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from domain.citations import CitedCall, is_callers
 from domain.text_forms import sentences, words
@@ -12,7 +11,8 @@ RUN = 8
 MIN_SENTENCE = 3
 # Letters are compared without their blanks from here on, so that `r e-f u n_d` hides nothing.
 MIN_LETTERS = 16
-# A line of 8 words or more of which a caller said 85 % in the same order: a copy with words put between.
+# A sentence of 8 words or more of which one turn of a caller holds 85 %, in any order, is nearly a copy. Measured:
+# of 20 lines written for tau-bench's airline prompt the nearest shares 78 % with a turn of its 152 real calls.
 NEAR_COPY = 0.85
 
 type Words = tuple[str, ...]
@@ -22,8 +22,9 @@ def copied(before: str, after: str, added: Iterable[str], calls: Iterable[CitedC
     """What stands in `after` and not in `before`, and was said in one of the calls.
 
     Three ways: a run of 8 words of any turn; a whole new sentence of 3 words or more that a caller said; a
-    new sentence of 8 words or more that is nearly a caller's. Words are compared without case, punctuation,
-    accents and look-alikes. Runs that the prompt had already are no copies: agents repeat their prompt.
+    new sentence of 8 words or more whose words a caller's turn holds nearly all, in any order. Words are
+    compared without case, punctuation, accents and look-alikes. Runs that the prompt had already are no
+    copies: agents repeat their prompt.
 
     Parameters
     ----------
@@ -62,11 +63,4 @@ def _is_contained(own: Words, said: Words) -> bool:
 
 def _is_near(own: Words, said: Words) -> bool:
     needed = NEAR_COPY * len(own)
-    if len(own) < RUN or len(said) < needed or _overlap(own, said) < needed:
-        return False
-    matcher = difflib.SequenceMatcher(None, own, said, autojunk=False)
-    return sum(block.size for block in matcher.get_matching_blocks()) >= needed
-
-
-def _overlap(own: Sequence[str], said: Sequence[str]) -> int:
-    return (Counter(own) & Counter(said)).total()
+    return len(own) >= RUN and len(said) >= needed and (Counter(own) & Counter(said)).total() >= needed

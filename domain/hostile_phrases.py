@@ -7,7 +7,7 @@ rules that do not depend on wording (quotes of several callers, no copied words,
 import re
 from collections import Counter
 
-from domain.text_forms import plain, skeleton
+from domain.text_forms import closed_up, plain, skeleton
 
 _ROLES = (
     "system|assistant|developer|user|human|tool|function|система|системное сообщение|ассистент|разработчик"
@@ -17,6 +17,7 @@ _ROLE_TAGS = (
     r"<\|[^|>\n]{0,60}\|?>",
     rf"(?m:^)[^\w\n]{{0,6}}(?:{_ROLES}){_FRAME}[^\w\n]{{0,4}}:",
     rf"(?<!\w)(?:system|developer|система|системное){_FRAME}\s{{0,3}}[\])>*]{{0,3}}\s{{0,3}}:",
+    rf"(?m:^)[^\w\n]{{0,6}}(?:system|developer|система|системное){_FRAME} ?[-–—>]{{1,3}} ",
     rf"[\[<]\s{{0,3}}/?\s{{0,3}}(?:{_ROLES}|inst|s){_FRAME}\s{{0,3}}[\]>]",
     r"<{2,3}/?\s{0,3}(?:sys|system|inst)",
     r"#{2,}\s{0,3}(?:system|instruction|response|new instructions|human|assistant)",
@@ -32,6 +33,11 @@ _TO_REVIEWERS = (
     r"(?:pre-?approved|already approved|approved|signed off|verified|safe)(?!\w)",
     r"(?<!\w)(?:ignore|disregard|forget|override|bypass)s? (?:all|any|every|previous|prior|above|earlier|your|these"
     r"|those|other|everything) ?(?:\w+ ){0,4}(?:instructions?|rules?|prompts?|guidelines?|polic(?:y|ies)|above)(?!\w)",
+    r"(?<!\w)(?:ignore|disregard|forget|override|bypass)s? the (?:\w+ ){0,3}"
+    r"(?:section|instructions?|rules?|prompt|guidelines?)(?!\w)",
+    r"(?<!\w)(?:sections?|rules?|instructions?|protected)(?!\w)[^.\n]{0,80}(?<!\w)"
+    r"(?:outdated|void|obsolete|suspended|no longer (?:apply|applies|valid)|examples? only)(?!\w)",
+    r"(?<!\w)dear (?:manager|reviewer|team|colleague|human)s?(?!\w)",
     r"(?<!\w)(?:add|append|insert|write|put|copy) (?:\w+ ){0,6}(?:to|into|in) (?:\w+ ){0,2}(?:system )?prompt(?!\w)",
     r"(?<!\w)(?:system prompt|hidden instructions?|as an ai|language model|jailbreak|developer mode)(?!\w)",
     r"(?<!\w)(?:no|without|skip)(?: the)? (?:human|manual|further) (?:review|approval)(?!\w)",
@@ -40,6 +46,7 @@ _TO_REVIEWERS = (
     r"(?<!\w)(?:правка|изменение|предложение|строка) (?:уже )?(?:одобрен|утвержден|утверждён|проверен|безопасн)\w*",
     r"(?<!\w)(?:игнориру|забудь|забудьте|отмени|обойди)\w* (?:все|всё|любые|предыдущ\w+|прежн\w+|свои|эти)"
     r" ?(?:\w+ ){0,4}(?:инструкц|правил|указани|ограничени|промпт)\w*",
+    r"(?<!\w)(?:раздел|правил|инструкци)\w*[^.\n]{0,80}(?<!\w)(?:устарел|не действу|отмен[её]н|не применя)\w*",
     r"(?<!\w)(?:добав|встав|впиш|запиш)\w* (?:\w+ ){0,6}(?:в|к) (?:\w+ ){0,2}промпт\w*",
     r"(?<!\w)(?:системн\w+ (?:промпт|инструкц)\w*|без проверки человек\w+|языков\w+ модел\w*)",
 )
@@ -63,7 +70,8 @@ def _added(patterns: tuple[re.Pattern[str], ...], before: str, after: str) -> li
 
 def _found(patterns: tuple[re.Pattern[str], ...], text: str) -> Counter[str]:
     found: Counter[str] = Counter()
-    for form in {_spaced(plain(text)), _spaced(skeleton(text))}:
+    forms = {_spaced(plain(text)), _spaced(skeleton(text))}
+    for form in forms | {closed_up(form) for form in forms}:
         found |= Counter(
             " ".join(match[0].split()) for pattern in patterns for match in pattern.finditer(form)
         )

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 # The agent's template language is not known here, so every form counts: {{name}}, {% if %}, ${name}, {name},
-# %(name)s, %s, $name, <name>. A brace on its own counts, too: one more of them and `str.format` fails in a call.
+# %(name)s, %s, $name, <name>, [[name]], [NAME]. A brace on its own counts, too: one more of them and
+# `str.format` fails in a call.
 _PLACEHOLDER = re.compile(
     r"""\{\{[^{}\n]{0,200}\}\} | \{%[^{}\n]{0,200}%\} | \$\{[^{}\n]{0,200}\} | \{[^{}\n]{0,200}\} | [{}]
     | %\([^()\n]{1,100}\)[#0\-+ ]?[\d.]*[a-zA-Z] | %[srdifxgu]\b
     | \$[^\W\d]\w*
+    | \[\[[^\[\]\n]{0,200}\]\] | \[[A-Z][A-Z0-9_ ]{1,40}\]
     | <[^\s<>\d=\-][^<>\n]{0,200}>""",
     re.VERBOSE,
 )

@@ -20,6 +20,7 @@ _UNSEEN_CATEGORIES = frozenset({"Cf", "Cc", "Co", "Cn", "Cs", "Zl", "Zp"})
 _PLAIN_SPACES = frozenset(" \u00a0\u202f\u3000")
 _PLAIN_CONTROLS = frozenset("\n\t")
 _WORD = re.compile(r"[^\W_]+")
+_LETTERS_APART = re.compile(r"(?<=\b[^\W\d_]) (?=[^\W\d_]\b)")
 _SENTENCE_END = re.compile(r"[.!?;:…\n]+")
 _TYPOGRAPHY = str.maketrans("‘’‚‛“”„«»–—‑−", '\'\'\'\'"""""----')
 
@@ -66,6 +67,15 @@ def skeleton(text: str) -> str:
     """
     marked = unicodedata.normalize("NFD", plain(text).replace("ё", "е"))
     return "".join(c for c in marked if not unicodedata.combining(c)).translate(_LOOKALIKES)
+
+
+def closed_up(text: str) -> str:
+    """The text with single letters that stand apart pushed together.
+
+    >>> closed_up("at p a y dot c o m")
+    'at pay dot com'
+    """
+    return _LETTERS_APART.sub("", text)
 
 
 def words(text: str) -> tuple[str, ...]:
