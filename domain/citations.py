@@ -64,7 +64,7 @@ def citation_problem(citation: Citation, calls: Mapping[str, CitedCall]) -> str 
     call = calls.get(citation.unit_id)
     if call is None:
         return "names a call that was not read"
-    if citation.turn >= len(call.turns):
+    if not 0 <= citation.turn < len(call.turns):
         return f"names turn {citation.turn} of {len(call.turns)} (counted from 0)"
     if (
         len(words(citation.quote)) < MIN_QUOTE_WORDS

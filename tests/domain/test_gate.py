@@ -148,9 +148,10 @@ def test_a_rewrite_of_a_fifth_is_refused(random, how: str):
     for number, (start, end) in enumerate(sorted(chosen, reverse=True)):
         fresh = "" if how == "deleted" else (f"zq{number} " * len(text))[: end - start - 1] + "z"
         text = text[:start] + fresh + text[end:]
-    result = judged(text)
-    assert "changed_share" in failed(result)
-    assert result.changed_share >= 0.2
+    for candidate in (text, [Edit(op="replace", anchor=SHOP_PROMPT, text=text)]):
+        result = judged(candidate)
+        assert "changed_share" in failed(result)
+        assert result.changed_share >= 0.2
 
 
 def test_a_change_of_a_tenth_is_not_a_rewrite():
@@ -242,6 +243,7 @@ def test_as_many_callers_as_the_rules_want():
         {"unit_id": "never-read"},
         {"turn": 0},
         {"turn": 3},
+        {"turn": -2},
         {"quote": "I do not have the order number with me"},
         {"quote": "i don't have the order number with me"},
         {"quote": "I don't have the order num"},
