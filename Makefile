@@ -13,7 +13,7 @@ BENCH_STAMP := .venv-bench/.synced
 # What a server runs, and the tools that list and audit it.
 RUNTIME_STAMP := .venv-runtime/.synced
 AUDIT_STAMP := .venv-audit/.synced
-PARTS := engine domain storage service api cli migrations dashboards
+PARTS := engine domain storage service api optimizer cli migrations dashboards
 
 .PHONY: help setup demo test chaos power-cuts check serve bench bench-http bench-commits bench-memory calibrate lock mutants sbom audit clean
 

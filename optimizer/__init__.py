@@ -1,0 +1,1 @@
+"""From failing calls to suggestions: what to read, what it has in common, what to propose."""
