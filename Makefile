@@ -10,7 +10,7 @@ STAMP := .venv/.synced
 # The rivals of `make bench` live apart: nothing of the product may come to depend on them.
 BENCH_PYTHON := .venv-bench/bin/python
 BENCH_STAMP := .venv-bench/.synced
-PARTS := engine domain storage service api cli migrations
+PARTS := engine domain storage service api optimizer cli migrations
 
 .PHONY: help setup demo test check serve bench calibrate lock mutants clean
 

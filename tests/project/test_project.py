@@ -72,7 +72,7 @@ def test_links_between_documents_lead_somewhere():
 
 def test_no_module_has_outgrown_its_name():
     """Our bar: no module over 400 lines; split before it gets there."""
-    parts = ("engine", "domain", "storage", "service", "api", "cli", "client")
+    parts = ("engine", "domain", "storage", "service", "api", "optimizer", "cli", "client")
     long = {
         str(path.relative_to(ROOT)): lines
         for part in parts

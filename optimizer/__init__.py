@@ -1,0 +1,1 @@
+"""The scheduled optimizer: failing calls become suggestions."""
