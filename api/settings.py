@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping
 from ipaddress import ip_network
-from typing import Annotated, get_type_hints
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from domain.environment import PREFIX, read_settings, refuse_unknown
+from domain.optimizer_settings import OptimizerSettings
 from storage.database import parse_url
-
-PREFIX = "PROMPTBANDIT_"
 
 _Ms = Annotated[int, Meta(ge=1, le=600_000)]
 
@@ -138,26 +138,13 @@ def _check_proxy(text: str) -> None:
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read and check the environment; ValueError names the variable, its value and the bound."""
-    found = {
-        key.removeprefix(PREFIX).lower(): value
-        for key, value in (os.environ if environment is None else environment).items()
-        if key.startswith(PREFIX)
-    }
-    unknown = sorted(set(found) - set(Settings.__struct_fields__))
-    if unknown:
-        known = ", ".join(PREFIX + name.upper() for name in Settings.__struct_fields__)
-        raise ValueError(f"{PREFIX}{unknown[0].upper()} is not a setting; there are {known}")
-    for name, value in found.items():
-        _check(name, value)
+    """Read and check the environment; ValueError names the variable, its value and the bound.
+
+    The optimizer's variables are known, so that both processes may share one environment file, and not read.
+    """
+    given = os.environ if environment is None else environment
+    refuse_unknown(given, [*Settings.__struct_fields__, *OptimizerSettings.__struct_fields__])
     try:
-        return msgspec.convert(found, Settings, strict=False)
+        return read_settings(Settings, given)
     except msgspec.ValidationError as error:  # each value alone was possible: it is __post_init__
         raise ValueError(str(error)) from error
-
-
-def _check(name: str, value: str) -> None:
-    try:
-        msgspec.convert(value, get_type_hints(Settings, include_extras=True)[name], strict=False)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{PREFIX}{name.upper()} == {value!r}: {error}") from error

@@ -13,11 +13,13 @@ from api.auth import OPEN
 from api.metrics import ServerMetrics
 from api.openapi import BODIES
 from api.problems import ALL_KINDS, DOMAIN_KINDS, problem_of
-from api.settings import PREFIX, Settings, load_settings
+from api.settings import Settings, load_settings
 from api.watched import GAUGES
 from domain import errors
+from domain.environment import PREFIX
 from domain.errors import Conflict, DomainError, InvalidValue, NotFound
 from domain.fields import Request
+from domain.optimizer_settings import OptimizerSettings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GROUPS = {DomainError, NotFound, Conflict}  # never raised themselves
@@ -73,20 +75,31 @@ def test_every_setting_is_described_with_its_default():
     described = {
         cells[0].strip("`"): cells[1].strip("`") for cells in rows("settings.md") if PREFIX in cells[0]
     }
-    fields = msgspec.structs.fields(Settings)
+    fields = [*msgspec.structs.fields(Settings), *msgspec.structs.fields(OptimizerSettings)]
     assert set(described) == {PREFIX + field.name.upper() for field in fields}
     for field in fields:
-        told = described[PREFIX + field.name.upper()]
-        assert told == (
-            f"{field.default:g}" if isinstance(field.default, float) else str(field.default or "none")
-        )
+        assert described[PREFIX + field.name.upper()] == written(field.default)
 
 
-def test_every_setting_is_explained_in_the_code_too():
-    hints = get_type_hints(Settings, include_extras=True)
+def written(default: object) -> str:
+    """A default as the table of settings writes it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default or "none")
+
+
+@pytest.mark.parametrize("kind", [Settings, OptimizerSettings])
+def test_every_setting_is_explained_in_the_code_too(kind: type[msgspec.Struct]):
+    hints = get_type_hints(kind, include_extras=True)
     described = [hint.__metadata__[-1].description for hint in hints.values()]
-    assert len(described) == len(Settings.__struct_fields__)
+    assert len(described) == len(kind.__struct_fields__)
     assert all(described)
+
+
+def test_the_server_starts_beside_settings_of_the_optimizer_and_reads_none():
+    """One environment file may serve both; a wrong value there is the optimizer's to refuse."""
+    environment = {PREFIX + name.upper(): "!" for name in OptimizerSettings.__struct_fields__}
+    assert load_settings(environment) == Settings()
 
 
 @pytest.mark.parametrize(
