@@ -13,6 +13,7 @@ from api.clock import Clock
 from api.last_known import LastKnown
 from api.metrics import ServerMetrics
 from api.recorder import Recorder
+from api.redacting import Redacting
 from api.settings import Settings
 from storage.database import Database
 
@@ -31,6 +32,7 @@ class Parts:
     last_known: LastKnown
     backlog: Backlog
     assigner: Assigner
+    redacting: Redacting
     recorder: Recorder
     keyring: Keyring
     metrics: ServerMetrics

@@ -19,6 +19,12 @@ class ServerMetrics:
         self.outcomes = Counter(
             "promptbandit_outcomes", "Outcomes answered", ["status"], registry=self.registry
         )
+        self.transcripts = Counter(
+            "promptbandit_transcripts",
+            "Transcripts told, by what became of them",
+            ["result"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "promptbandit_request_seconds",
             "Time to answer",

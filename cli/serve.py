@@ -4,6 +4,7 @@ import click
 import uvicorn
 
 from api.settings import load_settings
+from service.transcripts import load_redactor
 
 
 @click.command()
@@ -17,7 +18,7 @@ def serve(host: str, port: int, workers: int) -> None:
 
     Example: promptbandit serve --port 8000 --workers 2
     """
-    load_settings()  # a wrong setting is one sentence here, a traceback in every worker
+    load_redactor(load_settings().redactor)  # what is wrong is one sentence here, a traceback in every worker
     uvicorn.run(
         "api.app:create_app",
         factory=True,
