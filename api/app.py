@@ -38,9 +38,11 @@ from api.problems import EXCEPTION_HANDLERS
 from api.rate_limits import RateLimits
 from api.reading import check_address
 from api.recorder import Recorder
+from api.redacting import Redacting
 from api.routes import ab_tests, agent, experiments, operations, prompts
 from api.settings import Settings, load_settings
 from migrations import migrate_if_empty
+from service.transcripts import load_redactor
 from storage.away import is_storage_away
 from storage.database import Database
 
@@ -68,7 +70,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> G
 
     Raises
     ------
-    ValueError : a setting or the fallback file is wrong.
+    ValueError : a setting, the fallback file or the redactor is wrong.
     """
     settings = settings or load_settings()
     configure_logging(settings.log_level)
@@ -129,6 +131,8 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
     backlog = Backlog(calls, last_known, size=settings.backlog_size)
     fallbacks = load_fallbacks(settings.fallback_file)
     hashes = frozenset(part.strip() for part in settings.agent_key_hashes.split(",") if part.strip())
+    metrics = ServerMetrics()
+    redactor = load_redactor(settings.redactor)
     return Parts(
         settings=settings,
         database=database,
@@ -138,9 +142,10 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         last_known=last_known,
         backlog=backlog,
         assigner=Assigner(calls, last_known, backlog, fallbacks, settings, clock),
+        redacting=Redacting(redactor, metrics, within_s=settings.outcome_deadline_ms / 1000),
         recorder=Recorder(calls, last_known, settings, clock),
         keyring=Keyring(watch, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
-        metrics=ServerMetrics(),
+        metrics=metrics,
         rate_limits=RateLimits(settings),
         lookout=Lookout(database),
     )
@@ -174,6 +179,7 @@ async def _open(parts: Parts) -> None:
 
 async def _close(parts: Parts) -> None:
     await asyncio.gather(parts.recorder.drain(), parts.assigner.drain())
+    parts.redacting.close()
     await parts.backlog.drain()
     await parts.last_known.drain()
     for database in (parts.calls, parts.watch, parts.database):

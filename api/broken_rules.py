@@ -9,6 +9,7 @@ from domain.json_rules import escape_pointer, pointer_to
 
 MAX_DETAIL = 200
 _STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+_FREE_VALUES: dict[str, Any] = {"metrics": bool | int | float | None, "known_values": str | int | None}
 _AT, _KEY = " - at `", "key` in `"
 _UNKNOWN, _ENUM = "Object contains unknown field `", "Invalid enum value '"
 
@@ -53,10 +54,9 @@ def _pointer(path: str, value: Any) -> str:
     for name, index in _STEP.findall(path):
         step = name or index
         if step == "..." and isinstance(value, dict):
-            # Of our objects only `metrics` has free keys and bound values: the first that is no value.
-            step = next(
-                (k for k, item in value.items() if not isinstance(item, bool | int | float | None)), ""
-            )
+            # Of our objects with free keys and bound values: the first that is no value.
+            fitting = _FREE_VALUES.get(steps[-1] if steps else "", object)
+            step = next((k for k, item in value.items() if not isinstance(item, fitting)), "")
         steps.append(step)
         value = value.get(step) if isinstance(value, dict) else _item(value, step)
     return pointer_to(step for step in steps if step)

@@ -15,6 +15,7 @@ from api.lookout import Lookout
 from api.metrics import ServerMetrics
 from api.rate_limits import RateLimits
 from api.recorder import Recorder
+from api.redacting import Redacting
 from api.settings import Settings
 from storage.database import Database
 
@@ -33,6 +34,7 @@ class Parts:
     last_known: LastKnown
     backlog: Backlog
     assigner: Assigner
+    redacting: Redacting
     recorder: Recorder
     keyring: Keyring
     metrics: ServerMetrics

@@ -42,6 +42,12 @@ class ServerMetrics:
             "Assignments given while the database was away that did not fit into the backlog",
             registry=registry,
         )
+        self.transcripts = Counter(
+            "promptbandit_transcripts",
+            "Transcripts told, by what became of them",
+            ["result"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "promptbandit_request_seconds", "Time to answer", ["route"], registry=registry, buckets=BUCKETS_S
         )

@@ -9,6 +9,7 @@ from api.problems import VALIDATION, FieldError, Problem, RequestProblem, proble
 from api.reading import convert, read_json
 from domain.errors import DomainError
 from domain.outcomes import MAX_OUTCOMES, NewOutcome, OutcomeResult
+from service.transcripts import check_length
 
 MAX_ECHO = 200
 
@@ -20,20 +21,28 @@ class Unreadable(NamedTuple):
     problem: Problem
 
 
-async def read_outcomes(request: Request[Any, Any, Any]) -> tuple[list[NewOutcome | Unreadable], bool]:
+async def read_outcomes(
+    request: Request[Any, Any, Any], *, most_transcript_bytes: int
+) -> tuple[list[NewOutcome | Unreadable], bool]:
     """The outcomes of the body and whether it was a list; what is wrong with a single one is raised."""
     body = await read_json(request)
     if not isinstance(body, list):
-        return [convert(body, NewOutcome)], False
+        return [_convert(body, most_transcript_bytes)], False
     if not 1 <= len(body) <= MAX_OUTCOMES:
         detail = f"holds {len(body)} outcomes, must be 1 to {MAX_OUTCOMES}"
         raise RequestProblem(VALIDATION, detail, errors=[FieldError(pointer="", detail=detail)])
-    return [_outcome(item, index) for index, item in enumerate(body)], True
+    return [_outcome(item, index, most_transcript_bytes) for index, item in enumerate(body)], True
 
 
-def _outcome(item: Any, index: int) -> NewOutcome | Unreadable:
+def _convert(item: Any, most_transcript_bytes: int, pointer: str = "") -> NewOutcome:
+    outcome = convert(item, NewOutcome, pointer=pointer)
+    check_length(outcome, most_bytes=most_transcript_bytes, pointer=pointer)
+    return outcome
+
+
+def _outcome(item: Any, index: int, most_transcript_bytes: int) -> NewOutcome | Unreadable:
     try:
-        return convert(item, NewOutcome, pointer=f"/{index}")
+        return _convert(item, most_transcript_bytes, pointer=f"/{index}")
     except (RequestProblem, DomainError) as error:
         return Unreadable(item, problem_of(error))
 

@@ -12,9 +12,9 @@ from api.group_commit import GroupCommit, TooLate, TooMany
 from api.last_known import LastKnown
 from api.problems import StorageAway
 from api.settings import Settings
-from domain.outcomes import NewOutcome
 from service.outcome_batch import Recorded
 from service.record import record
+from service.transcripts import Told
 from storage.away import is_storage_away
 from storage.database import Database
 
@@ -24,7 +24,7 @@ LARGEST = 500
 MAX_WAITING = 2_000  # chunks; more are told at once to come back
 DRAIN_S = 5.0
 
-Chunk = tuple[NewOutcome, ...]
+Chunk = tuple[Told, ...]
 
 
 class Recorder:
@@ -42,7 +42,7 @@ class Recorder:
         self._clock = clock
         self._groups = GroupCommit(self._store, largest=LARGEST, most_waiting=MAX_WAITING)
 
-    async def take(self, outcomes: list[NewOutcome]) -> list[Recorded]:
+    async def take(self, outcomes: list[Told]) -> list[Recorded]:
         """Store the outcomes; StorageAway when they are not known to be committed in time.
 
         What was committed all the same is `unchanged` when it is sent again.
@@ -63,10 +63,15 @@ class Recorder:
     async def _store(self, chunks: Sequence[Chunk]) -> list[list[Recorded]]:
         if self._last_known.is_away:
             raise StorageAway
-        outcomes = [item for chunk in chunks for item in chunk]
+        told = [item for chunk in chunks for item in chunk]
+        outcomes = [item.outcome for item in told]
+        transcripts = {i: item.transcript for i, item in enumerate(told) if item.transcript is not None}
 
         async def work(connection: AsyncConnection) -> list[Recorded]:
-            return await record(connection, outcomes, now=self._clock(), snapshot=self._last_known.snapshot)
+            snapshot = self._last_known.snapshot
+            return await record(
+                connection, outcomes, now=self._clock(), snapshot=snapshot, transcripts=transcripts
+            )
 
         began_at = time.monotonic()
         try:

@@ -76,6 +76,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=2**30, description="Larger request bodies get 413")] = (
         1_048_576
     )
+    max_transcript_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**24,
+            description="Outcomes with a longer transcript (as JSON) are rejected",
+        ),
+    ] = 131_072
+    redactor: Annotated[
+        str,
+        Meta(
+            pattern=r"^[\w.]+:\w+$(?!\n)",
+            description="What takes personal data out of transcripts, as package.module:name",
+        ),
+    ] = "domain.redaction:redact"
     body_deadline_ms: Annotated[
         _Ms, Meta(description="How long a request body may take to arrive before it gets 408")
     ] = 4_000

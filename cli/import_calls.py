@@ -2,7 +2,7 @@
 
 import gzip
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,16 @@ from rich.progress import Progress
 
 from api.problems import RequestProblem, problem_of
 from api.reading import convert, parse_json
+from api.settings import load_settings
 from cli.running import clock_of, run_with_database
 from domain.errors import DomainError, InvalidValue
 from domain.fields import ExperimentKey, Name
 from domain.metrics import outcome_value
+from domain.redaction import RedactedTranscript, Redactor
 from service.import_calls import Imported, ImportedCall, finish_import, infer_metrics, open_import
 from service.import_calls import import_calls as store
 from service.imported_experiment import ImportedExperiment
+from service.transcripts import check_length, load_redactor, redacted, without_raw
 from storage.database import Database
 
 CHUNK = 100
@@ -44,7 +47,8 @@ Line = tuple[int, ImportedCall]
 def import_calls(
     file: Path, prompt: str, experiment: str | None, variant_from: str | None, variants: tuple[str, ...]
 ) -> None:
-    """Take calls from JSON lines (also .gz): {unit_id, variant?, segment?, metrics, transcript?, occurred_at?}.
+    """Take calls from JSON lines (also .gz): {unit_id, variant?, segment?, metrics, transcript?, known_values?,
+    occurred_at?}. Transcripts are redacted before they are stored.
 
     Lines with a variant become a finished experiment that `promptbandit report` shows; other fields of a
     line are not imported, and are named. Importing a file again changes nothing. If any line is wrong,
@@ -59,11 +63,13 @@ def import_calls(
     mapping = _mapping(variants) if variants else {}
     if bool(variants) != bool(variant_from):
         raise click.UsageError("--variant-from and --variant go together")
-    lines, ignored = _read(file, variant_from, mapping)
+    settings = load_settings()
+    redactor = load_redactor(settings.redactor)
+    lines, ignored = _read(file, variant_from, mapping, settings.max_transcript_bytes)
     _check_values(lines)
     keys = list(dict.fromkeys(mapping.values())) or sorted({c.variant for _, c in lines if c.variant})
     wanted = _experiment(keys, [call for _, call in lines], experiment or f"{prompt}-import")
-    imported = run_with_database(lambda database: _store(database, lines, prompt, wanted))
+    imported = run_with_database(lambda database: _store(database, lines, prompt, wanted, redactor))
     _tell(imported, lines, ignored, wanted)
 
 
@@ -82,7 +88,9 @@ def _mapping(variants: tuple[str, ...]) -> dict[str, str]:
     return mapping
 
 
-def _read(file: Path, variant_from: str | None, mapping: dict[str, str]) -> tuple[list[Line], Counter[str]]:
+def _read(
+    file: Path, variant_from: str | None, mapping: dict[str, str], most_transcript_bytes: int
+) -> tuple[list[Line], Counter[str]]:
     lines: list[Line] = []
     ignored: Counter[str] = Counter()
     seen: dict[str, int] = {}
@@ -91,7 +99,8 @@ def _read(file: Path, variant_from: str | None, mapping: dict[str, str]) -> tupl
         if variant_from is not None:
             fields["variant"] = _variant(number, fields.pop(variant_from, None), mapping, variant_from)
         ignored.update(set(fields) - FIELDS)
-        call = _call(number, {name: value for name, value in fields.items() if name in FIELDS})
+        known = {name: value for name, value in fields.items() if name in FIELDS}
+        call = _call(number, known, most_transcript_bytes)
         if call.unit_id in seen:
             raise ValueError(
                 f"line {number}: unit_id {call.unit_id!r} stands in line {seen[call.unit_id]} already"
@@ -121,9 +130,11 @@ def _object(number: int, raw: bytes) -> dict[str, Any]:
     return fields
 
 
-def _call(number: int, fields: dict[str, Any]) -> ImportedCall:
+def _call(number: int, fields: dict[str, Any], most_transcript_bytes: int) -> ImportedCall:
     try:
-        return convert(fields, ImportedCall)
+        call = convert(fields, ImportedCall)
+        check_length(call, most_bytes=most_transcript_bytes)
+        return call
     except (RequestProblem, DomainError) as problem:
         raise ValueError(f"line {number}: {problem_of(problem).detail}; nothing was imported") from problem
 
@@ -159,7 +170,11 @@ def _experiment(keys: list[str], calls: list[ImportedCall], key: str) -> Importe
 
 
 async def _store(
-    database: Database, lines: list[Line], prompt: str, wanted: ImportedExperiment | None
+    database: Database,
+    lines: list[Line],
+    prompt: str,
+    wanted: ImportedExperiment | None,
+    redactor: Redactor,
 ) -> list[Imported]:
     now = (await clock_of(database))()
     async with database.writing() as connection:
@@ -171,12 +186,30 @@ async def _store(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing", total=len(lines))
         for chunk in batched(lines, CHUNK):
+            transcripts = _redacted(redactor, chunk)
+            calls = [(number, without_raw(call)) for number, call in chunk]
             async with database.writing() as connection:
-                done.append(await store(connection, chunk, prompt=prompt, experiment=experiment, now=now))
+                part = await store(
+                    connection, calls, prompt=prompt, experiment=experiment, now=now, transcripts=transcripts
+                )
+            done.append(part)
             progress.advance(task, len(chunk))
     if experiment is not None:
         async with database.writing() as connection:
             await finish_import(connection, experiment, now=now)
+    return done
+
+
+def _redacted(redactor: Redactor, lines: Sequence[Line]) -> dict[int, RedactedTranscript]:
+    """The transcripts by line; what a redactor says of a text that it fails on is not repeated."""
+    done = {}
+    for number, call in lines:
+        try:
+            transcript = redacted(redactor, call)
+        except Exception as error:
+            raise ValueError(f"line {number}: the redactor failed ({type(error).__name__})") from None
+        if transcript is not None:
+            done[number] = transcript
     return done
 
 
@@ -197,7 +230,7 @@ def _tell(
         click.echo(f"field {field!r} of {number} lines was not imported")
     transcripts = sum(call.transcript is not None for _, call in lines)
     if transcripts:
-        click.echo(f"{transcripts} transcripts were not stored: storing waits for their redaction")
+        click.echo(f"{transcripts} transcripts were redacted")
     for line, problem in [item for part in imported for item in part.refused][:10]:
         click.echo(f"line {line} was refused: {problem}", err=True)
     if wanted is not None:

@@ -10,6 +10,7 @@ import uvicorn
 
 from api.log import LIBRARIES
 from api.settings import load_settings
+from service.transcripts import load_redactor
 
 # The supervisor of several workers replaces one that has died, at once, and one that does not answer it for so
 # long. uvicorn's 5 s would end workers that only have to wait for a busy machine.
@@ -29,6 +30,7 @@ def serve(host: str, port: int, workers: int) -> None:
     Example: promptbandit serve --port 8000 --workers 2
     """
     settings = load_settings()  # a wrong setting is one sentence here, a traceback in every worker
+    load_redactor(settings.redactor)
     with _shared_metrics(workers):
         uvicorn.run(
             "api.app:create_app",

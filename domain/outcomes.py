@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from domain.errors import TimestampOutOfRange
-from domain.fields import ContentHash, Id, MetricName, Name, Record, Request, Segment, Time, UnitId
+from domain.fields import (
+    METRIC_PATTERN,
+    ContentHash,
+    Id,
+    MetricName,
+    Name,
+    Record,
+    Request,
+    Segment,
+    Time,
+    UnitId,
+)
 from domain.metrics import Metric, MetricValue, outcome_value
 
 OutcomeStatus = Literal["accepted", "unchanged", "revised", "parked", "rejected"]
@@ -28,6 +39,23 @@ class Turn(Request, frozen=True, kw_only=True):
     tool_calls: list[Any] | None = None
 
 
+Transcript = Annotated[
+    list[Turn],
+    Meta(max_length=2_000, description="the turns of the call; redacted before they are stored"),
+]
+KnownFields = Annotated[
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=40, pattern=METRIC_PATTERN)],
+        Annotated[str, Meta(max_length=500)] | int | None,
+    ],
+    Meta(
+        max_length=50,
+        description="what the agent knows of the caller, such as caller_name or order_id: taken out of the "
+        "transcript wherever it stands, and not stored itself",
+    ),
+]
+
+
 class NewOutcome(Request, frozen=True, kw_only=True):
     """`POST /outcomes`: what became of a call; a null value is missing, never a failure."""
 
@@ -38,7 +66,8 @@ class NewOutcome(Request, frozen=True, kw_only=True):
     allocation: Id | None = None
     segment: Segment | None = None
     content_hash: ContentHash | None = None
-    transcript: Annotated[list[Turn], Meta(max_length=2_000)] | None = None
+    transcript: Transcript | None = None
+    known_values: KnownFields | None = None
 
 
 class OutcomeResult(Record, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -23,13 +23,14 @@ from domain.fields import (
     is_reserved_file_name,
 )
 from domain.metrics import ASSIGNED, DEFAULT_METRICS, Metric, MetricValue
-from domain.outcomes import NewOutcome, Turn
+from domain.outcomes import KnownFields, NewOutcome, Transcript
 from domain.prompts import ServedVersion
+from domain.redaction import RedactedTranscript
 from service.evidence import gather_evidence
 from service.find import allocation_now
 from service.imported_experiment import ImportedExperiment, find_or_store_experiment
 from service.outcome_batch import Recorded
-from service.record import record
+from service.record import NO_TRANSCRIPTS, record
 from service.recording import keep_assignments
 from service.rederive import problem_with
 from storage.audit import append_audit
@@ -44,7 +45,8 @@ class ImportedCall(Request, frozen=True, kw_only=True):
     metrics: Annotated[dict[MetricName, MetricValue | None], Meta(min_length=1, max_length=30)]
     variant: VariantKey | None = None
     segment: Segment | None = None
-    transcript: Annotated[list[Turn], Meta(max_length=2_000)] | None = None
+    transcript: Transcript | None = None
+    known_values: KnownFields | None = None
     occurred_at: Time | None = None
 
 
@@ -141,10 +143,13 @@ async def import_calls(
     prompt: str,
     experiment: Experiment | None,
     now: dt.datetime,
+    transcripts: Mapping[int, RedactedTranscript] = NO_TRANSCRIPTS,
 ) -> Imported:
     """Store calls (with their line numbers): an assignment each, then their outcomes. Again changes nothing.
 
-    Transcripts are checked and not stored yet: storing waits for their redaction.
+    Parameters
+    ----------
+    transcripts : by line, redacted; those of the calls themselves are never read.
     """
     prompt_id = await find_prompt_id(connection, prompt)
     assert prompt_id is not None, "open_import comes first"
@@ -163,7 +168,8 @@ async def import_calls(
         for line, call in calls
         if line in proposals and _is_same(proposals[line], standing[prompt_id, call.unit_id])
     ]
-    recorded = await record(connection, [told[line] for line in fitting], now=now)
+    spoken = {index: transcripts[line] for index, line in enumerate(fitting) if line in transcripts}
+    recorded = await record(connection, [told[line] for line in fitting], now=now, transcripts=spoken)
     results |= dict(zip(fitting, recorded, strict=True))
     return _summary([(line, call, results.get(line)) for line, call in calls])
 

@@ -1,14 +1,16 @@
 """Take outcomes: store them, and move the counts in the same transaction."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Given
-from domain.errors import PromptNotFound
+from domain.errors import DomainError, PromptNotFound
 from domain.metrics import Metric
 from domain.outcomes import NewOutcome
+from domain.redaction import RedactedTranscript
 from domain.snapshot import Snapshot
 from service.outcome_batch import OutcomeBatch, Recorded
 from service.rederive import rederive
@@ -19,6 +21,9 @@ from storage.locks import lock_units
 from storage.outcomes import Unit, find_outcomes, find_superseded, write_confirmed, write_settled
 from storage.prompts import find_prompt_ids
 from storage.recount import restore_lost_digits
+from storage.transcripts import write_transcripts
+
+NO_TRANSCRIPTS: Mapping[int, RedactedTranscript] = MappingProxyType({})
 
 
 async def record(
@@ -27,6 +32,7 @@ async def record(
     *,
     now: dt.datetime,
     snapshot: Snapshot | None = None,
+    transcripts: Mapping[int, RedactedTranscript] = NO_TRANSCRIPTS,
 ) -> list[Recorded]:
     """Store outcomes in the order given; one bad outcome does not hold up the others.
 
@@ -34,6 +40,8 @@ async def record(
     ----------
     snapshot : what never changes once it stands there, ids of prompts and metrics of experiments, need not
         be read again.
+    transcripts : by the index of their outcome, redacted; those of outcomes themselves are never read. The
+        last one told of a unit stands, also where its values are `unchanged`.
 
     Returns
     -------
@@ -65,7 +73,20 @@ async def record(
     await write_confirmed(connection, batch.confirmed)
     await add_counts(connection, batch.deltas)
     await restore_lost_digits(connection, batch.taken)
+    if transcripts:
+        await write_transcripts(connection, _kept(transcripts, units, results), now=now)
     return results
+
+
+def _kept(
+    transcripts: Mapping[int, RedactedTranscript], units: Mapping[int, Unit], results: Sequence[Recorded]
+) -> dict[Unit, RedactedTranscript]:
+    """The last transcript of each unit whose outcome was not refused."""
+    return {
+        units[index]: transcripts[index]
+        for index in sorted(transcripts)
+        if not isinstance(results[index], DomainError)
+    }
 
 
 async def _prompt_ids(

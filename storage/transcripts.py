@@ -1,11 +1,48 @@
-"""Transcripts of calls: what is personal in them must be forgotten one day."""
+"""Transcripts, redacted before they come here: one a unit, the latest that was told."""
 
 import datetime as dt
+from collections.abc import Mapping
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.outcomes import Turn
+from domain.redaction import RedactedTranscript
+from storage.bulk import insert_rows
+from storage.outcomes import Unit
 from storage.schema import transcripts as t
+
+
+async def write_transcripts(
+    connection: AsyncConnection, transcripts: Mapping[Unit, RedactedTranscript], *, now: dt.datetime
+) -> None:
+    """Store them in the place of what their units had before."""
+    rows = [
+        {
+            "prompt_id": prompt_id,
+            "unit_id": unit_id,
+            "turns": [_turn(turn) for turn in transcript.turns],
+            "redactions": transcript.redactions,
+            "stored_at": now,
+        }
+        for (prompt_id, unit_id), transcript in transcripts.items()
+    ]
+    await insert_rows(connection, t, rows, _replacing)
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    """Without what it does not have: most turns are a role and a text."""
+    fields: dict[str, Any] = msgspec.to_builtins(turn)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _replacing(insert: Any) -> Any:
+    told = insert.excluded
+    replaced = {"turns": told.turns, "redactions": told.redactions, "stored_at": told.stored_at}
+    key = [t.c.prompt_id, t.c.unit_id]
+    return insert.on_conflict_do_update(index_elements=key, set_=replaced).returning(t.c.prompt_id)
 
 
 async def delete_transcript(connection: AsyncConnection, prompt_id: int, unit_id: str) -> int:

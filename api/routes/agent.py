@@ -49,12 +49,13 @@ async def post_assignment(request: AnyRequest) -> AssignmentAnswer:
 async def post_outcomes(request: AnyRequest) -> OutcomeAnswer:
     """Answered after the commit. A single outcome that is refused is a problem; in a list each has its result.
 
-    Transcripts are checked and not stored yet: storing waits for their redaction.
+    Transcripts are redacted before anything else happens to them, and stored with the outcome; one that is told
+    later replaces the earlier one of its unit.
     """
-    items, is_list = await read_outcomes(request)
     parts = parts_of(request)
+    items, is_list = await read_outcomes(request, most_transcript_bytes=parts.settings.max_transcript_bytes)
     good = [item for item in items if not isinstance(item, Unreadable)]
-    recorded = iter(await parts.recorder.take(good) if good else [])
+    recorded = iter(await parts.recorder.take(await parts.redacting.clean(good)) if good else [])
     results: list[OutcomeResult] = []
     for item in items:
         said = None if isinstance(item, Unreadable) else next(recorded)

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import COMMANDS, promptbandit
+from tests.personal_data import corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -262,3 +263,57 @@ def test_the_demo_plays_calls_and_counts_every_one(tmp_path):
     assert "60 calls in" in done.stdout
     assert "Recommendation" in done.stdout
     assert "counts equal outcomes" in done.stdout
+
+
+def test_an_import_redacts_its_transcripts_and_says_how_many(sqlite_url: str, tmp_path: Path):
+    told = list(corpus())
+    turns = [{"role": "user", "content": item.sentence} for item in told]
+    calls = [
+        {"unit_id": "spoken", "metrics": {"resolved": True}, "transcript": turns},
+        {
+            "unit_id": "known",
+            "metrics": {"resolved": True},
+            "transcript": [{"role": "user", "content": "Ada Quist here"}],
+            "known_values": {"caller_name": "Ada Quist"},
+        },
+        {"unit_id": "silent", "metrics": {"resolved": False}},
+    ]
+    file = tmp_path / "spoken.jsonl"
+    file.write_text("".join(json.dumps(call) + "\n" for call in calls))
+    done = run(sqlite_url, "import", str(file), "--prompt", "spoken")
+    assert done.returncode == 0, done.stderr
+    assert "2 transcripts were redacted" in done.stdout
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
+        rows = dict(connection.execute("SELECT unit_id, turns FROM transcripts"))
+        dump = "".join(connection.iterdump())
+    connection.close()
+    assert set(rows) == {"spoken", "known"}
+    assert json.loads(rows["known"]) == [{"role": "user", "content": "<CALLER_NAME_1> here"}]
+    written = [*(item.text for item in told), "Quist"]
+    everywhere = (dump, done.stdout, done.stderr)
+    assert [text for text in written if any(text in place for place in everywhere)] == []
+    assert [text for text in written if json.dumps(text)[1:-1] in dump] == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        (
+            {"PROMPTBANDIT_REDACTOR": "tests.plugged_redactor:redact"},
+            "line 1: the redactor failed (RuntimeError)",
+        ),
+        ({"PROMPTBANDIT_REDACTOR": "tests.plugged_redactor:nothing"}, "no redactor at"),
+        ({"PROMPTBANDIT_MAX_TRANSCRIPT_BYTES": "1024"}, "line 1: /transcript has"),
+    ],
+)
+def test_an_import_that_cannot_redact_says_no_word_of_the_transcript(
+    sqlite_url: str, tmp_path: Path, environment: dict[str, str], problem: str
+):
+    turns = [{"role": "user", "content": "please fail"}, {"role": "user", "content": "Ada Quist " * 200}]
+    call = {"unit_id": "spoken", "metrics": {"resolved": True}, "transcript": turns}
+    file = tmp_path / "spoken.jsonl"
+    file.write_text(json.dumps(call) + "\n")
+    done = run(sqlite_url, "import", str(file), "--prompt", "spoken", **environment)
+    assert done.returncode == 1
+    assert problem in done.stderr
+    assert "Quist" not in done.stdout + done.stderr
