@@ -1,6 +1,7 @@
 """Every case of shared/reference/bad_inputs.json, on both databases: the right answer, and nothing stored."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.api import reference_cases as reference
 from tests.api import test_concurrency, test_raw_requests
 from tests.api.reference_cases import World, translate
 from tests.api.tables import counted, select, state
+from tests.running_server import RunningServer
 
 CASES = {case["id"]: case for case in reference.cases()}
 NOT_HERE = reference.NO_COUNTERPART | reference.CONCURRENT | reference.RAW
@@ -178,11 +180,19 @@ def test_prompt_names_are_no_paths_and_no_devices(worlds: dict[str, World]):
             assert answer.json()["errors"][0]["pointer"] == "/name"
 
 
+def _log_that_names(server: RunningServer, request_id: str) -> str:
+    """The log once it has the request's line, which is written after its answer."""
+    deadline = time.monotonic() + 30.0
+    while request_id not in (log := server.log.read_text()):
+        assert time.monotonic() < deadline, log[-2_000:]
+        time.sleep(0.05)
+    return log
+
+
 def test_the_log_names_every_request_and_no_secret(worlds: dict[str, World]):
     for world in worlds.values():
         world.server.assign("a-unit-in-no-log")
         refused = world.server.manager.get("/prompts/999999?api_key=pb_agent_secret")
-        log = world.server.log.read_text()
-        assert refused.json()["request_id"] in log
+        log = _log_that_names(world.server, refused.json()["request_id"])
         for secret in ("pb_agent", "pb_manager", "a-unit-in-no-log", "Active text.", "Traceback"):
             assert secret not in log
