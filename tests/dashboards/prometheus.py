@@ -12,7 +12,7 @@ import httpx
 import yaml
 
 from tests.dashboards.grafana import DASHBOARDS
-from tests.postgres import _die_with_parent, free_port
+from tests.postgres import die_with_parent, free_port
 
 PROGRAM = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
@@ -60,7 +60,7 @@ class Prometheus:
                     "--storage.tsdb.retention.time=1h",
                 ],
                 cwd=self._folder,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, loaded before
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, loaded before
                 stdout=log,
                 stderr=log,
             )
