@@ -13,8 +13,9 @@ from api.settings import load_settings
 from service.transcripts import load_redactor
 
 # The supervisor of several workers replaces one that has died, at once, and one that does not answer it for so
-# long. uvicorn's 5 s would end workers that only have to wait for a busy machine.
-FROZEN_S = 30
+# long. uvicorn's 5 s would end workers that only have to wait for a busy machine. But a worker that is stopped
+# alone may leave its supervisor waiting for so long before the next one comes.
+FROZEN_S = 15
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # as in api.metrics, which must not be imported before it is set
 
 
