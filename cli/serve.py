@@ -10,12 +10,12 @@ import uvicorn
 
 from api.log import LIBRARIES
 from api.settings import load_settings
+from cli.workers import see_death_at_once
 from service.transcripts import load_redactor
 
 # The supervisor of several workers replaces one that has died, at once, and one that does not answer it for so
-# long. uvicorn's 5 s would end workers that only have to wait for a busy machine. But a worker that is stopped
-# alone may leave its supervisor waiting for so long before the next one comes.
-FROZEN_S = 15
+# long. uvicorn's 5 s would end workers that only have to wait for a busy machine.
+FROZEN_S = 30
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # as in api.metrics, which must not be imported before it is set
 
 
@@ -32,6 +32,7 @@ def serve(host: str, port: int, workers: int) -> None:
     """
     settings = load_settings()  # a wrong setting is one sentence here, a traceback in every worker
     load_redactor(settings.redactor)
+    see_death_at_once()
     with _shared_metrics(workers):
         uvicorn.run(
             "api.app:create_app",
