@@ -5,10 +5,12 @@ the calls and answers whether everything was delivered, `go` lets calls begin ag
 many outcomes are told by two clients at once. When its input ends, it ends.
 """
 
+import contextlib
 import datetime as dt
 import heapq
 import itertools
 import logging
+import os
 import random
 import ssl
 import sys
@@ -249,6 +251,8 @@ class Agents:
 
 def main() -> None:
     """Follow the orders of standard input."""
+    with contextlib.suppress(OSError):  # root may: who measures must not wait for what is measured
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
     agents = Agents(msgspec.json.decode(sys.stdin.readline(), type=Orders))
     for line in sys.stdin:
         word, _, value = line.strip().partition(" ")
