@@ -171,10 +171,11 @@ async def _find_caller(connection: ASGIConnection[Any, Any, Any, Any], text: str
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    values = connection.headers.getall("authorization", [])
+    # As they came: a dictionary of all headers costs more than the key's check.
+    values = [value for name, value in connection.scope["headers"] if name == b"authorization"]
     if len(values) != 1:
         return ""
-    kind, _, text = values[0].partition(" ")
+    kind, _, text = values[0].decode("latin-1").partition(" ")
     return text.strip() if kind.lower() == "bearer" else ""
 
 

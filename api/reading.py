@@ -81,6 +81,8 @@ async def check_address(connection: ASGIConnection[Any, Any, Any, Any], handler:
     """
     if any(isinstance(value, int) and value > MAX_ID for value in connection.path_params.values()):
         raise RequestProblem(NOT_FOUND, "there is nothing at this path; an id is at most 2^63 - 1")
+    if not connection.scope["query_string"]:
+        return
     operation = handler.operation_class if isinstance(handler, HTTPRouteHandler) else None
     reads_query = isinstance(operation, type) and issubclass(operation, Described) and operation.query
     # A health check may add what it likes: a probe's query must not take a server out of service.

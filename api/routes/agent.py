@@ -3,6 +3,7 @@
 from litestar import post
 
 from api.context import AnyRequest, parts_of
+from api.encoded import Encoded
 from api.openapi import answers, takes
 from api.outcome_list import Unreadable, read_outcomes, result_of
 from api.reading import read_body
@@ -29,13 +30,13 @@ class OutcomeAnswer(Record, frozen=True, kw_only=True):
     responses=answers(404, 413, 415),
     summary="Give a call its prompt version",
 )
-async def post_assignment(request: AnyRequest) -> AssignmentAnswer:
+async def post_assignment(request: AnyRequest) -> Encoded[AssignmentAnswer]:
     """The same unit always gets the same answer; it comes in time even while the database is away."""
     new = await read_body(request, NewAssignment)
     parts = parts_of(request)
     assignment = await parts.assigner.answer(new)
     parts.metrics.assignments.labels(assignment.reason).inc()
-    return assignment.answer()
+    return Encoded(assignment.answer())
 
 
 @post(
@@ -46,7 +47,7 @@ async def post_assignment(request: AnyRequest) -> AssignmentAnswer:
     responses=answers(404, 409, 413, 415),
     summary="Tell what became of one call, or of up to 1 000",
 )
-async def post_outcomes(request: AnyRequest) -> OutcomeAnswer:
+async def post_outcomes(request: AnyRequest) -> Encoded[OutcomeAnswer]:
     """Answered after the commit. A single outcome that is refused is a problem; in a list each has its result.
 
     Transcripts are redacted before anything else happens to them, and stored with the outcome; one that is told
@@ -64,7 +65,7 @@ async def post_outcomes(request: AnyRequest) -> OutcomeAnswer:
         results.append(result_of(item, said))
     for result in results:
         parts.metrics.outcomes.labels(result.status).inc()
-    return OutcomeAnswer(results=results)
+    return Encoded(OutcomeAnswer(results=results))
 
 
 ROUTES = [post_assignment, post_outcomes]
