@@ -17,9 +17,10 @@ from api.settings import load_settings
 from cli.running import clock_of, run_with_database
 from domain.errors import DomainError, InvalidValue
 from domain.fields import ExperimentKey, Name
+from domain.imports import Imported, ImportedCall
 from domain.metrics import outcome_value
 from domain.redaction import RedactedTranscript, Redactor
-from service.import_calls import Imported, ImportedCall, finish_import, infer_metrics, open_import
+from service.import_calls import finish_import, infer_metrics, open_import
 from service.import_calls import import_calls as store
 from service.imported_experiment import ImportedExperiment
 from service.transcripts import check_length, load_redactor, redacted, without_raw

@@ -3,27 +3,18 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment
 from domain.errors import InvalidValue, NameTaken
 from domain.experiments import Experiment
-from domain.fields import (
-    MetricName,
-    Record,
-    Request,
-    Segment,
-    Time,
-    UnitId,
-    VariantKey,
-    is_reserved_file_name,
-)
+from domain.fields import is_reserved_file_name
+from domain.imports import Imported, ImportedCall
 from domain.metrics import ASSIGNED, DEFAULT_METRICS, Metric, MetricValue
-from domain.outcomes import KnownFields, NewOutcome, Transcript
+from domain.outcomes import NewOutcome
 from domain.prompts import ServedVersion
 from domain.redaction import RedactedTranscript
 from service.evidence import gather_evidence
@@ -36,25 +27,6 @@ from service.rederive import problem_with
 from storage.audit import append_audit
 from storage.locks import lock_experiment, lock_units
 from storage.prompts import find_name_of, find_prompt_id, insert_prompt
-
-
-class ImportedCall(Request, frozen=True, kw_only=True):
-    """One line of an import file; `variant` tells the arm where the file holds an experiment."""
-
-    unit_id: UnitId
-    metrics: Annotated[dict[MetricName, MetricValue | None], Meta(min_length=1, max_length=30)]
-    variant: VariantKey | None = None
-    segment: Segment | None = None
-    transcript: Transcript | None = None
-    known_values: KnownFields | None = None
-    occurred_at: Time | None = None
-
-
-class Imported(Record, frozen=True, kw_only=True):
-    """How many outcomes had each status, and the refused ones with their line (from 1)."""
-
-    statuses: dict[str, int]
-    refused: tuple[tuple[int, str], ...]
 
 
 def infer_metrics(calls: Sequence[ImportedCall]) -> tuple[Metric, ...]:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from domain.errors import InvalidValue
+from domain.imports import ImportedCall
 from domain.outcomes import NewOutcome, Turn
 from domain.redaction import RedactedTranscript, Redactor
-from service.import_calls import ImportedCall
 
 _PROBE = "Probename"  # a name that a redactor is given to know, and must not leave in the text
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from domain.errors import AllocationNotFound, ExperimentStopped, InvalidValue, NameTaken, NoVersion
 from domain.experiments import Experiment
-from service.import_calls import Imported, ImportedCall, import_calls, infer_metrics, open_import
+from domain.imports import Imported, ImportedCall
+from service.import_calls import import_calls, infer_metrics, open_import
 from service.imported_experiment import ImportedExperiment
 from storage.database import Database
 from storage.schema import assignments, outcomes
