@@ -5,7 +5,7 @@ import datetime as dt
 import logging
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -141,6 +141,8 @@ class Client:
         occurred_at: dt.datetime | None = None,
         allocation: int | None = None,
         segment: str | None = None,
+        transcript: Sequence[Mapping[str, Any]] | None = None,
+        known_values: Mapping[str, str | int | None] | None = None,
     ) -> None:
         """Tell what became of a call; returns at once, the client delivers it in the background.
 
@@ -152,6 +154,10 @@ class Client:
         metrics : value by metric name; True or False for a binary metric, None for one that is unknown.
         occurred_at : with a time zone; default now. A later value of the same metric corrects the earlier.
         allocation, segment : default: those of the unit's assignment, if this process remembers it.
+        transcript : the turns of the call, such as `{"role": "user", "content": "..."}`; the server takes out
+            what is personal before it stores them. A later one replaces the earlier.
+        known_values : what the agent knows of the caller, such as `{"caller_name": "Ann Smith"}`: taken out of
+            the transcript wherever it stands, and not stored.
 
         Raises
         ------
@@ -171,6 +177,8 @@ class Client:
             allocation=allocation,
             segment=segment,
             content_hash=served,
+            transcript=transcript,
+            known_values=known_values,
         )
         if not self._outbox.put(Waiting(prompt, unit_id, _encoded(outcome))):
             self._warn("full", "the outbox is full: the oldest outcomes are dropped, see Client.stats")

@@ -4,12 +4,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from itertools import islice
+from itertools import accumulate, islice, takewhile
 from typing import NamedTuple
 
 from promptbandit.errors import ClientClosed
 from promptbandit.records import Stats
 
+MOST_BYTES = 64 * 1024 * 1024
 _STATUSES = ("accepted", "unchanged", "revised", "parked", "rejected")
 
 
@@ -25,13 +26,15 @@ class Outbox:
     """A bounded queue, oldest first: many threads put, one sender takes and settles.
 
     What the sender takes stays at the head until it is settled, so a sender that starts anew finds it.
-    `capacity` bounds what waits besides those.
+    `capacity` bounds the number of what waits besides those, `most_bytes` the size of all: transcripts are long.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, most_bytes: int = MOST_BYTES) -> None:
         self._capacity = capacity
+        self._most_bytes = most_bytes
         self._queue: deque[Waiting] = deque()
         self._taken = 0
+        self._bytes = 0
         self._closed = False
         self._counts: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -42,16 +45,28 @@ class Outbox:
             if self._closed:
                 raise ClientClosed(unit_id=item.unit_id)
             self._queue.append(item)
-            if len(self._queue) - self._taken <= self._capacity:
-                return True
-            del self._queue[self._taken]
-            self._counts["dropped"] += 1
-            return False
+            self._bytes += len(item.body)
+            had_room = True
+            while self._is_too_full():
+                self._bytes -= len(self._queue[self._taken].body)
+                del self._queue[self._taken]
+                self._counts["dropped"] += 1
+                had_room = False
+            return had_room
 
-    def take(self, limit: int) -> list[Waiting]:
-        """The oldest outcomes, at most `limit`; they are on their way until `settle` or `drop`."""
+    def _is_too_full(self) -> bool:
+        idle = len(self._queue) - self._taken
+        return idle > self._capacity or (idle > 1 and self._bytes > self._most_bytes)
+
+    def take(self, limit: int, *, most_bytes: int) -> list[Waiting]:
+        """The oldest outcomes, at most `limit` of them and as many bytes, but one at least.
+
+        They are on their way until `settle` or `drop`.
+        """
         with self._changed:
-            batch = list(islice(self._queue, limit))
+            sizes = accumulate(len(item.body) for item in self._queue)
+            fitting = sum(1 for _ in takewhile(lambda size: size <= most_bytes, islice(sizes, limit)))
+            batch = list(islice(self._queue, max(fitting, 1)))
             self._taken = len(batch)
             return batch
 
@@ -75,7 +90,7 @@ class Outbox:
 
     def _remove(self, number: int) -> None:
         for _ in range(number):
-            self._queue.popleft()
+            self._bytes -= len(self._queue.popleft().body)
         self._taken -= number
         if not self._queue:
             self._changed.notify_all()

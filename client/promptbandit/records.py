@@ -2,6 +2,7 @@
 so that a newer server can say more."""
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -65,6 +66,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allocation: int | None = None
     segment: str | None = None
     content_hash: str | None = None
+    transcript: Sequence[Mapping[str, Any]] | None = None
+    known_values: Mapping[str, str | int | None] | None = None
 
 
 class OutcomeResult(msgspec.Struct, frozen=True, kw_only=True):

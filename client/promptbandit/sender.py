@@ -17,6 +17,7 @@ from promptbandit.transport import TRANSIENT, Answer, Transport, Unreachable
 from promptbandit.warn import WarnOnce
 
 BATCH = 100  # one transaction on the server
+BATCH_BYTES = 500_000  # half of what a server takes by default
 TIMEOUT_S = 5.0
 
 _KEY_REFUSED = frozenset({401, 403})
@@ -46,7 +47,7 @@ class Sender:
         while True:
             await self._news.wait()
             self._news.clear()
-            while batch := self._outbox.take(BATCH):
+            while batch := self._outbox.take(BATCH, most_bytes=BATCH_BYTES):
                 try:
                     await self._deliver(batch)
                 except Exception:  # a defect, ours or of a log handler, must not end all delivering

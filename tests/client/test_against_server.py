@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from promptbandit import Client, Refused
+from tests.api.tables import select
 from tests.client.servers import NOBODY_LISTENS
 
 ENOUGH_S = 30.0
@@ -153,6 +154,23 @@ def test_a_refusal_carries_the_servers_problem_or_gives_the_fallback_for(case, s
     ):
         assert client.assign(prompt, unit_id).source == "fallback"
     assert len([record for record in caplog.records if record.name == "promptbandit"]) == 1
+
+
+def test_a_transcript_arrives_without_what_is_personal(server):
+    """Long ones, too: a batch of a hundred would be more than a server takes."""
+    server.create_version()
+    turns = [{"role": "user", "content": "Ann Smith here, 212 555 0147. " + "It is about my order. " * 1_000}]
+    with connect(server) as client:
+        for i in range(60):
+            client.assign("support", f"call-{i}")
+            known = {"caller_name": "Ann Smith"}
+            client.record("support", f"call-{i}", {"resolved": True}, transcript=turns, known_values=known)
+        assert client.flush(60)
+        assert (client.stats.accepted, client.stats.dropped) == (60, 0)
+    stored = [turn for (turn,) in select(server, "SELECT turns FROM transcripts")]
+    assert len(stored) == 60
+    assert not any("Smith" in str(turn) or "0147" in str(turn) for turn in stored)
+    assert "<PHONE_1>" in str(stored[0])
 
 
 def test_outcomes_are_counted_once_for_the_variant_of_their_call(server):

@@ -124,29 +124,37 @@ class OutboxAgainstAList(RuleBasedStateMachine):
     """The outbox beside the textbook version: a list of what was taken and a list of what waits."""
 
     capacity = 5
+    most_bytes = 30
 
     def __init__(self):
         super().__init__()
-        self.outbox = Outbox(self.capacity)
+        self.outbox = Outbox(self.capacity, self.most_bytes)
         self.taken, self.queue = [], []
         self.recorded = self.dropped = self.sent = 0
 
-    @rule()
-    def put(self):
+    @rule(size=st.integers(2, 40))
+    def put(self, size):
         self.recorded += 1
-        item = Waiting("support", f"call-{self.recorded}", b"{}")
+        item = Waiting("support", f"call-{self.recorded}", b"x" * size)
         self.queue.append(item)
-        had_room = len(self.queue) <= self.capacity
-        if not had_room:
+        had_room = True
+        while len(self.queue) > self.capacity or (len(self.queue) > 1 and self.size() > self.most_bytes):
             self.queue.pop(0)
             self.dropped += 1
+            had_room = False
         assert self.outbox.put(item) == had_room
 
-    @rule(limit=st.integers(1, 4))
-    def take(self, limit):
+    def size(self):
+        return sum(len(item.body) for item in self.taken + self.queue)
+
+    @rule(limit=st.integers(1, 4), most_bytes=st.integers(1, 60))
+    def take(self, limit, most_bytes):
         everything = self.taken + self.queue
-        self.taken, self.queue = everything[:limit], everything[limit:]
-        assert self.outbox.take(limit) == self.taken
+        number = 1
+        while number < limit and sum(len(item.body) for item in everything[: number + 1]) <= most_bytes:
+            number += 1
+        self.taken, self.queue = everything[:number], everything[number:]
+        assert self.outbox.take(limit, most_bytes=most_bytes) == self.taken
 
     @precondition(lambda self: self.taken)
     @rule(data=st.data())
