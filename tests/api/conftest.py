@@ -4,7 +4,6 @@ Tests share them, so each takes prompts and experiments of its own names.
 """
 
 import asyncio
-import datetime as dt
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from domain.keys import SCOPES, Scope
-from migrations import migrate
-from service.manage_keys import create_key, revoke_key
-from storage.database import Database
 from tests.api.reference_cases import World, set_up
 from tests.conftest import DIALECTS
+from tests.made_keys import make_keys
 from tests.postgres import Postgres
 from tests.running_server import RunningServer
 
@@ -33,32 +30,16 @@ ENVIRONMENT = {
     "PROMPTBANDIT_DESK_REQUESTS_PER_S": "0",
     "PROMPTBANDIT_FAILED_KEYS_PER_MINUTE": "0",
 }
-
-
-async def _keys(url: str) -> dict[str, str]:
-    database = Database(url)
-    try:
-        await migrate(database)
-        async with database.writing() as connection:
-            now = dt.datetime.now(dt.UTC)
-            scopes: dict[str, Scope] = {scope: scope for scope in SCOPES} | {
-                "to be revoked": "analyst",
-                "revoked": "manager",
-            }
-            keys = {
-                name: await create_key(connection, scope, name="", actor="test", now=now)
-                for name, scope in scopes.items()
-            }
-            await revoke_key(connection, keys["revoked"].split("_")[2], actor="test", now=now)
-            return keys
-    finally:
-        await database.close()
+KEYS: dict[str, Scope] = {scope: scope for scope in SCOPES} | {
+    "to be revoked": "analyst",
+    "revoked": "manager",
+}
 
 
 def _with_keys(url: str, folder: Path) -> RunningServer:
     """A server on a fresh database, not started yet, with a key of every scope."""
     server = RunningServer(url, folder, environment=ENVIRONMENT)
-    server.take_keys(asyncio.run(_keys(url)))
+    server.take_keys(asyncio.run(make_keys(url, KEYS, revoked=["revoked"])))
     return server
 
 

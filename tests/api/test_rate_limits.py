@@ -1,7 +1,6 @@
 """Limits: what the buckets let through, and a server that refuses one request too many."""
 
 import asyncio
-import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from hypothesis import strategies as st
 from api.problems import PROBLEM_JSON, RequestProblem
 from api.rate_limits import MAX_NAMES, RateLimits, TokenBuckets, network_of
 from api.settings import Settings
-from migrations import migrate
-from service.manage_keys import create_key
-from storage.database import Database
 from tests.api.raw_http import exchange, request_bytes
 from tests.api.reference_cases import wrong_secret
+from tests.made_keys import make_keys
 from tests.running_server import RunningServer
 
 KEYS = ("desk", "body", "both", "known", "agent", "new")
@@ -120,24 +117,10 @@ def test_an_ipv6_customer_is_one_address(one: str, other: str, is_same: bool):
     assert (network_of(one) == network_of(other)) is is_same
 
 
-async def _make_keys(url: str) -> dict[str, str]:
-    database = Database(url)
-    try:
-        await migrate(database)
-        async with database.writing() as connection:
-            now = dt.datetime.now(dt.UTC)
-            return {
-                name: await create_key(connection, "manager", name=name, actor="test", now=now)
-                for name in KEYS
-            }
-    finally:
-        await database.close()
-
-
 def _serve(folder: Path, **more: str) -> Iterator[RunningServer]:
     url = f"sqlite:///{folder / 'limits.db'}"
     server = RunningServer(url, folder, environment=ENVIRONMENT | more)
-    server.take_keys(asyncio.run(_make_keys(url)))
+    server.take_keys(asyncio.run(make_keys(url, dict.fromkeys(KEYS, "manager"))))
     with server:
         yield server
 

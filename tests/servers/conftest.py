@@ -1,7 +1,6 @@
 """Two servers with two workers each on one PostgreSQL database, shared by the tests of a file."""
 
 import asyncio
-import datetime as dt
 import sys
 import uuid
 from collections.abc import Iterator
@@ -10,9 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from domain.keys import Scope
-from migrations import migrate
-from service.manage_keys import create_key
-from storage.database import Database
+from tests.made_keys import make_keys
 from tests.postgres import Postgres
 from tests.running_server import RunningServer
 
@@ -26,22 +23,7 @@ ENVIRONMENT = {
     # So often that passes meet.
     "PROMPTBANDIT_REALLOCATE_EVERY_S": "0.25",
 }
-
-
-async def _keys(url: str) -> dict[str, str]:
-    """A key of each scope that is needed, on a database that gets its tables here."""
-    database = Database(url)
-    try:
-        await migrate(database)
-        async with database.writing() as connection:
-            now = dt.datetime.now(dt.UTC)
-            scopes: dict[str, Scope] = {"manager": "manager", "agent": "agent", "to be revoked": "agent"}
-            return {
-                name: await create_key(connection, scope, name="", actor="test", now=now)
-                for name, scope in scopes.items()
-            }
-    finally:
-        await database.close()
+KEYS: dict[str, Scope] = {"manager": "manager", "agent": "agent", "to be revoked": "agent"}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +37,7 @@ def pair(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         RunningServer(url, tmp_path_factory.mktemp(f"server_{number}"), workers=2, environment=ENVIRONMENT)
         for number in (1, 2)
     ]
-    keys = asyncio.run(_keys(url))
+    keys = asyncio.run(make_keys(url, KEYS))
     try:
         with ThreadPoolExecutor() as pool:
             for server in servers:
