@@ -95,8 +95,12 @@ def kind(answer: httpx.Response) -> tuple[int, str]:
 
 def test_a_manager_sees_what_is_proposed_and_what_it_rests_on(shared: RunningServer):
     parent = set_up(shared, "seen")
+    set_up(shared, "seen-beside")
+    beside = proposed(shared, "seen-beside")
     made = proposed(shared, "seen")
     assert read(shared, made) == made
+    assert shared.manager.get("/suggestions", params={"limit": 2}).json() == [made, beside]
+    assert shared.manager.get("/suggestions", params={"limit": 1, "offset": 1}).json() == [beside]
     assert shared.manager.get("/suggestions", params={"prompt": "seen", "status": "pending"}).json() == [made]
     assert shared.manager.get("/suggestions", params={"prompt": "seen", "status": "stale"}).json() == []
     assert (made["status"], made["parent_version_id"]) == ("pending", parent["id"])
