@@ -39,7 +39,7 @@ from api.rate_limits import RateLimits
 from api.reading import check_address
 from api.recorder import Recorder
 from api.redacting import Redacting
-from api.routes import ab_tests, agent, experiments, operations, prompts
+from api.routes import ab_tests, agent, experiments, operations, prompts, suggestions
 from api.settings import Settings, load_settings
 from migrations import migrate_if_empty
 from service.transcripts import load_redactor
@@ -47,7 +47,14 @@ from storage.away import is_storage_away
 from storage.database import Database
 
 VERSION = "0.1.0"
-ROUTES = [*agent.ROUTES, *prompts.ROUTES, *ab_tests.ROUTES, *experiments.ROUTES, *operations.ROUTES]
+ROUTES = [
+    *agent.ROUTES,
+    *prompts.ROUTES,
+    *ab_tests.ROUTES,
+    *experiments.ROUTES,
+    *suggestions.ROUTES,
+    *operations.ROUTES,
+]
 # Sets of connections, so that whoever hangs on one hangs nobody on the others; calls have `pool_size`.
 DESK_POOL_SIZE = 4  # managers, reports, reallocations
 DESK_IDLE_MS = 60_000  # an export waits for whoever reads it

@@ -10,7 +10,9 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from service.approve import approve
     from service.change_variants import add_variant, retire_variant
+    from service.propose import judge, propose
     from service.reallocate import ids_to_pass, reallocate_fully
     from service.report import report
     from service.start_experiment import start_ab_test, start_experiment
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_variant",
+    "approve",
     "ids_to_pass",
+    "judge",
     "load_soon",
     "loaded",
+    "propose",
     "reallocate_fully",
     "report",
     "retire_variant",
@@ -32,7 +37,10 @@ __all__ = [
 # Name of the verb: its module.
 _HOMES = {
     "add_variant": "service.change_variants",
+    "approve": "service.approve",
     "ids_to_pass": "service.reallocate",
+    "judge": "service.propose",
+    "propose": "service.propose",
     "reallocate_fully": "service.reallocate",
     "report": "service.report",
     "retire_variant": "service.change_variants",

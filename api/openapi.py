@@ -30,6 +30,7 @@ from domain.assignments import NewAssignment
 from domain.experiments import NewAbTest, NewExperiment, NewVariant, StopExperiment
 from domain.outcomes import NewOutcome
 from domain.prompts import NewVersion
+from domain.suggestions import ApproveSuggestion, NewSuggestion, RejectSuggestion
 
 BODIES: tuple[type, ...] = (
     NewAssignment,
@@ -39,6 +40,9 @@ BODIES: tuple[type, ...] = (
     NewVariant,
     NewAbTest,
     StopExperiment,
+    NewSuggestion,
+    ApproveSuggestion,
+    RejectSuggestion,
 )
 PATH = "/schema"
 _REF = "#/components/schemas/{name}"

@@ -97,6 +97,12 @@ DOMAIN_KINDS: dict[type[DomainError], Kind] = {
     errors.VersionOfOtherPrompt: Kind("version-of-other-prompt", "Versions of two prompts", 409),
     errors.ContentMismatch: Kind("content-mismatch", "Content is not the recorded one", 409),
     errors.AllocationMismatch: Kind("allocation-mismatch", "Allocation is not the recorded one", 409),
+    errors.SuggestionNotFound: Kind("suggestion-not-found", "No such suggestion", 404),
+    errors.SuggestionWaits: Kind("suggestion-waits", "The same suggestion waits", 409),
+    errors.SuggestionDecided: Kind("suggestion-decided", "Suggestion is decided", 409),
+    errors.SuggestionStale: Kind("suggestion-stale", "Suggestion's parent is not active", 409),
+    errors.TextMismatch: Kind("text-mismatch", "Text is not the one that was read", 409),
+    errors.GateRefused: Kind("gate-refused", "Refused by the gate", 422),
     errors.NotAnAbTest: Kind("not-an-ab-test", "Experiment is not an A/B test", 409),
 }
 
@@ -138,6 +144,8 @@ def problem_of(error: DomainError | RequestProblem) -> Problem:
     if isinstance(error, RequestProblem):
         return error.kind.document(error.detail, errors=error.errors)
     kind = next(DOMAIN_KINDS[cls] for cls in type(error).__mro__ if cls in DOMAIN_KINDS)
+    if isinstance(error, errors.GateRefused):
+        return kind.document(str(error), errors=[_failed_check(check) for check in error.failed])
     fields = (
         [FieldError(pointer=error.pointer, detail=str(error)[:300])]
         if isinstance(error, errors.InvalidValue)
@@ -145,6 +153,12 @@ def problem_of(error: DomainError | RequestProblem) -> Problem:
     )
     detail = f"{fields[0].pointer or 'body'} {fields[0].detail}" if fields else str(error)
     return kind.document(detail, errors=fields)
+
+
+def _failed_check(check: Any) -> FieldError:
+    """A check that did not pass; but for the evidence it is about the text as a whole."""
+    pointer = "/evidence" if check.name == "evidence" else ""
+    return FieldError(pointer=pointer, detail=f"{check.name}: {check.detail}"[:500])
 
 
 def answer_domain_error(request: Request[Any, Any, Any], error: DomainError) -> Response[Problem]:

@@ -3,6 +3,7 @@
 `api/problems.py` says how each looks in HTTP; `docs/errors.md` lists all (a test compares).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 MAX_ECHO = 100  # characters of a value that a message repeats
@@ -108,6 +109,41 @@ class ContentMismatch(Conflict):
 
 class NotAnAbTest(Conflict):
     """Experiment {key!r} has {variants} variants, an A/B test has two; see GET /experiments/{key}."""
+
+
+class SuggestionNotFound(NotFound):
+    """There is no suggestion {suggestion_id}; GET /suggestions lists all."""
+
+
+class SuggestionWaits(Conflict):
+    """Suggestion {suggestion_id} says the same and waits for its review; decide that one."""
+
+
+class SuggestionDecided(Conflict):
+    """Suggestion {suggestion_id} is {status} already; it is decided once."""
+
+
+class SuggestionStale(Conflict):
+    """Suggestion {suggestion_id} changes version {parent}, which is not active any more; propose it anew."""
+
+
+class TextMismatch(Conflict):
+    """Suggestion {suggestion_id} has text_hash {stored}, not {told}; read it again and decide about that text."""
+
+
+class GateRefused(DomainError):
+    """The gate refuses this suggestion, and nothing was stored"""
+
+    def __init__(self, *, checks: Sequence[Any] = ()) -> None:
+        super().__init__()
+        self.checks = tuple(checks)
+        names = ", ".join(check.name for check in self.failed)
+        self.args = (f"{self.args[0]}: {names or 'no check'} failed; `errors` says what was found",)
+
+    @property
+    def failed(self) -> tuple[Any, ...]:
+        """The checks (`domain.gate.Check`) that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
 
 
 class TimestampOutOfRange(InvalidValue):

@@ -30,6 +30,8 @@ class GateRules(Record, frozen=True, kw_only=True):
     """The bounds of the gate."""
 
     min_callers: Annotated[int, Meta(ge=1)] = 2
+    # False for what a person wrote: without quotes there is nothing to check, with quotes all of them are.
+    needs_evidence: bool = True
     max_growth: Annotated[int, Meta(ge=0)] = 1_500
     # A suggestion is an edit: whoever wants to rewrite a fifth of a prompt writes a version.
     max_changed_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.15
@@ -168,6 +170,8 @@ def _applied(prompt: str, candidate: Sequence[Edit] | str) -> tuple[tuple[Edit, 
 def _run(name: str, case: Case) -> Check:
     finding, fine = CHECKS[name]
     problem = finding(case)
+    if name == "evidence" and not case.citations:
+        fine = "no quotes, and none are needed"
     return Check(name=name, passed=problem is None, detail=fine if problem is None else problem)
 
 
@@ -176,6 +180,8 @@ def _anchors(case: Case) -> str | None:
 
 
 def _evidence(case: Case) -> str | None:
+    if not case.citations and not case.rules.needs_evidence:
+        return None
     problems = [
         f"evidence {number} of call '{shown(citation.unit_id)}' {problem}"
         for number, citation in enumerate(case.citations)

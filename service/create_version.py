@@ -22,7 +22,12 @@ from storage.prompts import (
 
 
 async def create_version(
-    connection: AsyncConnection, new: NewVersion, *, actor: str, now: dt.datetime
+    connection: AsyncConnection,
+    new: NewVersion,
+    *,
+    actor: str,
+    now: dt.datetime,
+    suggestion_id: int | None = None,
 ) -> PromptVersion:
     """Store an immutable version with the prompt's next number.
 
@@ -46,7 +51,13 @@ async def create_version(
         raise InvalidValue(pointer="/parent_id", problem=f"{new.parent_id} is no version of {new.name!r}")
     author = new.author or actor
     version_id = await insert_version(
-        connection, new, prompt_id=prompt_id, content_hash=digest, author=author, now=now
+        connection,
+        new,
+        prompt_id=prompt_id,
+        content_hash=digest,
+        author=author,
+        now=now,
+        suggestion_id=suggestion_id,
     )
     # An imported prompt has no versions: the first one that comes is served, as that of a new prompt.
     is_first = await active_version_id(connection, prompt_id) is None

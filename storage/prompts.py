@@ -73,6 +73,7 @@ async def insert_version(
     content_hash: str,
     author: str,
     now: dt.datetime,
+    suggestion_id: int | None = None,
 ) -> int:
     """A new version with the prompt's next number; its id. The caller holds the prompt's lock."""
     last = await connection.scalar(sa.select(sa.func.max(v.c.number)).where(v.c.prompt_id == prompt_id))
@@ -86,6 +87,7 @@ async def insert_version(
             metadata=new.metadata,
             content_hash=content_hash,
             parent_id=new.parent_id,
+            suggestion_id=suggestion_id,
             author=author,
             created_at=now,
         )

@@ -1,13 +1,15 @@
 """Transcripts, redacted before they come here: one a unit, the latest that was told."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import batched
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.citations import CitedCall
 from domain.outcomes import Turn
 from domain.redaction import RedactedTranscript
 from storage.bulk import insert_rows
@@ -56,3 +58,18 @@ async def delete_transcripts_before(connection: AsyncConnection, before: dt.date
     keys = sa.tuple_(t.c.prompt_id, t.c.unit_id)
     old = sa.select(t.c.prompt_id, t.c.unit_id).where(t.c.stored_at < before).limit(limit)
     return (await connection.execute(sa.delete(t).where(keys.in_(old)))).rowcount
+
+
+async def calls_of(connection: AsyncConnection, prompt_id: int, units: Collection[str]) -> list[CitedCall]:
+    """What was said in these calls, by unit; a call without a stored transcript is left out.
+
+    Nobody's pseudonym is stored, so every call counts as a caller of its own who did not say the same.
+    """
+    found: list[CitedCall] = []
+    for some in batched(sorted(units), 500):  # a statement takes so many parameters
+        query = sa.select(t.c.unit_id, t.c.turns).where(t.c.prompt_id == prompt_id, t.c.unit_id.in_(some))
+        found += [
+            CitedCall(unit_id=row.unit_id, turns=msgspec.convert(row.turns, tuple[Turn, ...]))
+            for row in await connection.execute(query)
+        ]
+    return sorted(found, key=lambda call: call.unit_id)

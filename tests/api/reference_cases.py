@@ -25,7 +25,7 @@ def cases() -> list[dict[str, Any]]:
 # Nothing in our API that such a request could meet.
 NO_COUNTERPART = {
     "auth-07": "there are no projects: one installation, one set of keys",
-    "auth-13": "suggestions come with the optimizer; its tests hold the scopes of approval",
+    "auth-13": "test_scopes.py asks with a key of every scope",
     "auth-14": "four eyes are not configured: a manager approves, and the audit names him",
     "asg-07": "an experiment always serves: its control and one more variant cannot be retired (409)",
     "adm-15": "no path changes a split by hand, so there is nothing to hold an If-Match against",
@@ -34,7 +34,7 @@ NO_COUNTERPART = {
     "opt-03": "the optimizer, not the HTTP API",
     "opt-04": "the optimizer, not the HTTP API",
     "opt-05": "the optimizer, not the HTTP API",
-    "opt-06": "suggestions come with the optimizer",
+    "opt-06": "test_suggestions.py: of many who decide at once one decides",
 }
 
 # Needs many threads: in test_concurrency.py.

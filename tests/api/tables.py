@@ -18,6 +18,7 @@ COUNTED = (
     "assignments",
     "outcomes",
     "outcome_revisions",
+    "suggestions",
     "audit",
 )
 

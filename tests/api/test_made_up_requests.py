@@ -60,7 +60,7 @@ def test_no_made_up_request_finds_a_fault(database_url: str, tmp_path: Path):
         key = f"Authorization: Bearer {server.key('manager')}"
         done = run(f"{server.url}/schema", tmp_path, "--header", key)
         assert done.returncode == 0, done.stdout
-        assert "23 selected / 23 total" in done.stdout
+        assert "28 selected / 28 total" in done.stdout
         assert '"event":"internal_error"' not in server.log.read_text()
 
 

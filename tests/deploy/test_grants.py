@@ -63,6 +63,7 @@ def test_the_serving_account_does_all_that_servers_and_commands_do(
         assert server.manager.patch("/experiments/greeting/variants/b/retire").status_code == 200
         assert server.manager.patch("/experiments/greeting/stop", json={"winner": "c"}).status_code == 200
         assert server.manager.patch(f"/prompts/{version['id']}/activate").status_code == 200
+        decide_suggestions(server)
         calls = tmp_path / "calls.jsonl"
         lines = [{"unit_id": f"old-{key}", "variant": key, "metrics": {"resolved": True}} for key in "xy"]
         calls.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -76,6 +77,19 @@ def test_the_serving_account_does_all_that_servers_and_commands_do(
         ):
             done = server.command(*command)
             assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def decide_suggestions(server: RunningServer) -> None:
+    """One is approved, one rejected."""
+    server.create_version("review", "Be kind.\nBe brief.")
+    for text, decision in (("Be quick.", "reject"), ("Be precise.", "approve")):
+        edits = [{"op": "insert_after", "anchor": "Be kind.\n", "text": f"{text}\n"}]
+        body = {"prompt": "review", "origin": "person", "title": text, "edits": edits}
+        made = server.manager.post("/suggestions", json=body)
+        assert made.status_code == 201, made.text
+        told = {"reason": "No."} if decision == "reject" else {"text_hash": made.json()["text_hash"]}
+        answer = server.manager.post(f"/suggestions/{made.json()['id']}/{decision}", json=told)
+        assert answer.status_code == 200, answer.text
 
 
 def test_the_serving_account_cannot_change_what_never_changes_or_how_things_are(
