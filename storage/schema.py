@@ -318,10 +318,15 @@ optimizer_runs = sa.Table(
     _time("window_end"),
     sa.Column("config_hash", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
-    sa.Column("lease_owner", sa.Text, nullable=True),
-    _time("lease_expires_at", nullable=True),
-    sa.Column("batch_id", sa.Text, nullable=True),
+    # Where a failed run goes on when what it failed for is mended; null where it does not.
+    sa.Column("resume_from", sa.Text, nullable=True),
+    sa.Column("reason", sa.Text, nullable=True),
+    # Secret until the run is over: delimiters are drawn from it.
+    sa.Column("seed", sa.Text, nullable=True),
+    _json("plan", nullable=True),
     _json("sample", nullable=True),
+    _json("results", nullable=True),
+    sa.Column("batch_id", sa.Text, nullable=True),
     sa.Column("cost_usd", sa.Double, nullable=False),
     _time("started_at"),
     _time("finished_at", nullable=True),
@@ -337,12 +342,33 @@ llm_calls = sa.Table(
     sa.Column("request_hash", sa.Text, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
-    _json("response", nullable=True),
+    sa.Column("http_status", sa.Integer, nullable=True),
+    sa.Column("request_id", sa.Text, nullable=True),
+    sa.Column("stop_reason", sa.Text, nullable=True),
+    # The body as it came: a proxy's page is no JSON.
+    sa.Column("response", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
     sa.Column("input_tokens", sa.BigInteger, nullable=False),
     sa.Column("output_tokens", sa.BigInteger, nullable=False),
-    sa.Column("cost_usd", sa.Double, nullable=False),
+    sa.Column("cache_read_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cache_written_tokens", sa.BigInteger, nullable=False),
+    # Null where nobody knows whether it is billed; then what was set aside for it counts as spent.
+    sa.Column("cost_usd", sa.Double, nullable=True),
+    sa.Column("held_usd", sa.Double, nullable=False),
+    sa.Column("held_tokens", sa.BigInteger, nullable=False),
+    sa.Column("latency_ms", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=True),
     _time("at"),
-    sa.UniqueConstraint("run_id", "request_hash"),
+    # Several failures of one request, one answer.
+    sa.Index(
+        "uq_llm_calls_received",
+        "run_id",
+        "request_hash",
+        unique=True,
+        sqlite_where=sa.text("status = 'received'"),
+        postgresql_where=sa.text("status = 'received'"),
+    ),
 )
 
 suggestions = sa.Table(
