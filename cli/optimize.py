@@ -91,10 +91,11 @@ def _run_all(prompt: str | None, settings: OptimizerSettings, scope: Scope) -> N
 
 def _door(clock: Callable[[], dt.datetime]) -> Door:
     """The service's own: it judges each suggestion by the gate and stores it for a manager."""
-    from domain.suggestions import NewSuggestion  # type: ignore[import-untyped, unused-ignore]
-    from service.propose import propose  # type: ignore[import-untyped, unused-ignore]
 
     async def door(connection: AsyncConnection, candidate: Candidate) -> int:
+        from domain.suggestions import NewSuggestion  # type: ignore[import-untyped, unused-ignore]
+        from service.propose import propose  # type: ignore[import-untyped, unused-ignore]
+
         new = msgspec.convert(msgspec.to_builtins(candidate), NewSuggestion)
         stored = await propose(connection, new, actor=ACTOR, now=clock())
         return int(stored.id)
@@ -110,7 +111,9 @@ def lease_s(settings: OptimizerSettings) -> float:
 
 def _tell(item: Ended) -> None:
     cost = f" ({item.cost_usd:.4f} USD)" if item.run_id is not None else ""
-    click.echo(f"{item.prompt}: {item.status}: {shown(item.reason, limit=500)}{cost}", err=item.status == "failed")
+    click.echo(
+        f"{item.prompt}: {item.status}: {shown(item.reason, limit=500)}{cost}", err=item.status == "failed"
+    )
     for told in item.handed:
         became = (
             f"suggestion {told['suggestion_id']}"

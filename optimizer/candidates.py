@@ -15,6 +15,8 @@ from optimizer.requests import EarlierSuggestion
 from optimizer.stages import MAX_EVIDENCE, Found
 from storage.optimizer_runs import PastSuggestion
 
+MAX_TITLE = 200
+MAX_PROSE = 4_000
 EARLIER = 20  # suggestions that the next one is told of
 
 
@@ -86,7 +88,7 @@ def candidate_of(
     return Candidate(
         prompt=prompt,
         parent_version_id=parent_version_id,
-        title=suggestion.title,
+        title=" ".join(suggestion.title.split())[:MAX_TITLE],
         edits=tuple(domain_edits.Edit(op=e.op, anchor=e.anchor, text=e.text or "") for e in suggestion.edits),
         evidence=tuple(evidence),
         patterns=tuple(_pattern(found, item.pattern.key) for item in addressed),
@@ -112,7 +114,7 @@ def objection_of(answer: Critique | Failed) -> str:
     if isinstance(answer, Failed):
         return f"(the critic gave no answer: {answer.status})"
     at_risk = f" At risk: {', '.join(answer.intents_at_risk)}." if answer.intents_at_risk else ""
-    return f"{answer.verdict}: {answer.objection}{at_risk}"
+    return f"{answer.verdict}: {answer.objection}{at_risk}"[:MAX_PROSE]
 
 
 def earlier_of(past: Sequence[PastSuggestion]) -> list[EarlierSuggestion]:

@@ -16,9 +16,8 @@ async def main(database_url: str, url: str, seed: str, state: str, done: str) ->
 
     database = Database(database_url)
     # A lease of no time: the next one need not wait for that of the dead.
-    ended = await run(database, url, seed=seed, watch=watch, lease_s=0.0)
+    await run(database, url, seed=seed, watch=watch, lease_s=0.0)
     await database.close()
-    print(ended.status)
 
 
 if __name__ == "__main__":
