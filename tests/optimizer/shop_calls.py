@@ -73,9 +73,17 @@ async def open_shop(database: Database, calls: Sequence[Call], *, at: dt.datetim
 
 
 async def take_calls(
-    connection: AsyncConnection, version: PromptVersion, calls: Sequence[Call], *, at: dt.datetime
+    connection: AsyncConnection,
+    version: PromptVersion,
+    calls: Sequence[Call],
+    *,
+    at: dt.datetime,
+    **given: Any,
 ) -> None:
+    """`given` is what an assignment says where an experiment runs."""
     prompt_id = await find_prompt_id(connection, PROMPT)
+    if not calls:
+        return
     proposals = [
         Assignment(
             prompt=PROMPT,
@@ -83,8 +91,8 @@ async def take_calls(
             unit_id=unit_id,
             version=version.served(),
             segment=segment,
-            reason="STATIC",
             assigned_at=at,
+            **({"reason": "STATIC"} | given),
         )
         for unit_id, segment, _, _ in calls
     ]

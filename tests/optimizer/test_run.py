@@ -17,9 +17,11 @@ from optimizer.local_replies import FAULTS, Behaviour, Reply, drops, in_turn, ma
 from optimizer.plan import Scope
 from optimizer.requests import hash_of
 from optimizer.run import optimize
+from storage.allocations import current_allocation
 from storage.database import Database
 from storage.leases import take_lease
-from storage.schema import suggestions
+from storage.prompts import find_version
+from storage.schema import suggestions, variants
 from tests.conftest import NOW
 from tests.optimizer.injections import SHOP_TOOLS
 from tests.optimizer.shop_calls import (
@@ -34,6 +36,7 @@ from tests.optimizer.shop_calls import (
     suggested,
     take_calls,
 )
+from tests.service.world import start
 
 
 def stages(local: LocalProvider) -> list[str]:
@@ -311,3 +314,38 @@ async def test_a_batch_is_submitted_by_one_run_and_collected_by_a_later_one(shop
     (row,) = await runs_of(shop)
     batched = [call.batch_id for call in await llm_calls_of(shop) if call.stage == "map"]
     assert set(batched) == {row.batch_id}
+
+
+async def test_while_an_experiment_runs_each_call_of_a_live_variant_is_read_beside_its_own_prompt(
+    shop: Database,
+):
+    first = await open_shop(shop, [])
+    experiment = await start(shop, arms="abc")
+    async with shop.writing() as connection:
+        allocation = await current_allocation(connection, experiment.id)
+        assert allocation is not None
+        for variant in experiment.variants:
+            version = await find_version(connection, variant.version_id or 0)
+            assert version is not None
+            calls = [(f"{variant.key}-{unit}", *rest) for unit, *rest in shop_calls(failing=20, good=6)]
+            given = {
+                "experiment": experiment.key,
+                "experiment_id": experiment.id,
+                "variant": variant.key,
+                "variant_id": variant.id,
+                "allocation": allocation.id,
+                "probability": 1 / 3,
+                "reason": "SPLIT",
+            }
+            await take_calls(connection, version, calls, at=NOW, **given)
+        await connection.execute(sa.update(variants).where(variants.c.key == "c").values(status="retired"))
+    with LocalProvider(good_analyst) as local:
+        ended = await run(shop, local.url)
+    assert ended.status == "done", ended
+    (row,) = await runs_of(shop)
+    assert sorted(row.plan["versions"]) == ["a", "b"]
+    assert {item["unit_id"][0] for item in row.sample["failing"]} == {"a", "b"}
+    read = [blocks_of(question) for question in local.questions if "call" in blocks_of(question)]
+    assert {item["prompt"]["system_prompt"] for item in read} == {"greeting a", "greeting b"}
+    later = [blocks_of(question) for question in local.questions if "call" not in blocks_of(question)]
+    assert {item["prompt"]["system_prompt"] for item in later} == {first.system_prompt}
