@@ -57,6 +57,7 @@ async def test_a_model_that_answers_at_random_ends_a_run_as_any_other(shop: Data
     assert ended.status == "done", ended
 
 
+@pytest.mark.timeout(900)  # the gate over 140 calls, 60 times: 15 s on a machine that has nothing else to do
 async def test_planted_lines_with_true_evidence_of_honest_callers_are_refused_at_the_door(shop: Database):
     """The model obeys where it hurts most: its own edits, backed by patterns that code has counted."""
     await open_shop(shop, [*shop_calls(), *attacks()])

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from optimizer.local_analysts import good_analyst
 from optimizer.local_provider import LocalProvider
 from optimizer.requests import hash_of
@@ -36,20 +38,20 @@ def run_until_killed(url: str, provider: str, seed: str, state: str, done: int) 
     ).returncode
 
 
-async def test_a_run_that_is_killed_at_every_state_ends_as_one_that_was_not(sqlite_databases: EmptyDatabases):
+@pytest.mark.parametrize(("state", "done", "stored"), KILLS)
+async def test_a_run_that_is_killed_ends_as_one_that_was_not(
+    sqlite_databases: EmptyDatabases, state: str, done: int, stored: str
+):
     whole, killed = Database(sqlite_databases.sqlite()), Database(sqlite_databases.sqlite())
     for database in (whole, killed):
         await open_shop(database, shop_calls())
     with LocalProvider(good_analyst) as undisturbed:
-        assert (await run(whole, undisturbed.url, seed="seed-0")).status == "done"
+        assert (await run(whole, undisturbed.url, seed="first")).status == "done"
     with LocalProvider(good_analyst) as local:
-        for number, (state, done, stored) in enumerate(KILLS):
-            code = run_until_killed(
-                killed.url.render_as_string(hide_password=False), local.url, f"seed-{number}", state, done
-            )
-            assert code == -9, (state, code)
-            assert [row.status for row in await runs_of(killed)] == [stored]
-        assert (await run(killed, local.url, seed="last")).status == "done"
+        url = killed.url.render_as_string(hide_password=False)
+        assert run_until_killed(url, local.url, "first", state, done) == -9
+        assert [row.status for row in await runs_of(killed)] == [stored]
+        assert (await run(killed, local.url, seed="second")).status == "done"
     asked, reference = ([hash_of(q) for q in each.questions] for each in (local, undisturbed))
     assert asked == reference
     assert len(set(asked)) == len(asked)
