@@ -14,6 +14,7 @@ COMMANDS = {
     "import": ("cli.import_calls", "import_calls"),
     "keys": ("cli.keys", "keys"),
     "migrate": ("cli.migrate", "migrate"),
+    "optimize": ("cli.optimize", "optimize_command"),
     "reallocate": ("cli.reallocate", "reallocate"),
     "report": ("cli.report", "report"),
     "serve": ("cli.serve", "serve"),

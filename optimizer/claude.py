@@ -98,7 +98,9 @@ def call_of(
     if status == "received" and message is None:
         status, detail = "not_a_message", f"{attempt.http_status} {attempt.body[:200]}"
     is_free = status != "received" and FAILURES[status].paid == "no"
-    cost = cost_usd(tokens, price, batch=batch_id is not None) if message or is_free else None
+    in_batch = batch_id is not None
+    cost = cost_usd(tokens, price, batch=in_batch) if message or is_free else None
+    held = most_of(request, price, batch=in_batch) if cost is None else Amount()
     return LlmCall(
         stage=request.stage,
         request_hash=request.hash,
@@ -114,6 +116,8 @@ def call_of(
         latency_ms=latency_ms,
         attempts=attempt.number,
         batch_id=batch_id,
+        held_usd=held.usd,
+        held_tokens=held.tokens,
     )
 
 

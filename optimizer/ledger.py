@@ -30,7 +30,7 @@ class LlmCall(Record, frozen=True, kw_only=True):
 
     `received`: a message came, so it is paid; `response` is its body, from which the same result can be read
     any number of times. Any other status is a failure that gave no message. `cost_usd` is null where nobody
-    knows whether it is billed.
+    knows whether it is billed; then `held_usd` and `held_tokens` are the most that it can be.
     """
 
     stage: Stage
@@ -47,15 +47,17 @@ class LlmCall(Record, frozen=True, kw_only=True):
     latency_ms: int
     attempts: int
     batch_id: str | None = None
+    held_usd: float = 0.0
+    held_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Three functions of the run's storage, each a transaction of its own: none is held while a model thinks.
 
-    `find` gives a `received` call of this request hash, or None. `store` keeps a call; of one hash there may be
-    several failures (collecting a batch again tells them again), and one `received`. `store_batch` keeps a
-    batch's id and its request hashes, before the first poll.
+    `find` gives a `received` call of this request hash, else one that may be billed, or None. `store` keeps a
+    call; of one hash there may be several failures (collecting a batch again tells them again), and one
+    `received`. `store_batch` keeps a batch's id and its request hashes, before the first poll.
     """
 
     find: Callable[[str], Awaitable[LlmCall | None]]

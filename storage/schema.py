@@ -32,6 +32,10 @@ def _json(name: str, *, nullable: bool = False) -> sa.Column[object]:
     return sa.Column(name, sa.JSON(none_as_null=True), nullable=nullable)
 
 
+def _texts(*names: str, nullable: bool = False) -> list[sa.Column[str]]:
+    return [sa.Column(name, sa.Text, nullable=nullable) for name in names]
+
+
 prompts = sa.Table(
     "prompts",
     metadata,
@@ -316,12 +320,13 @@ optimizer_runs = sa.Table(
     _ref("prompt_id", "prompts.id"),
     _time("window_start"),
     _time("window_end"),
-    sa.Column("config_hash", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("lease_owner", sa.Text, nullable=True),
-    _time("lease_expires_at", nullable=True),
-    sa.Column("batch_id", sa.Text, nullable=True),
+    *_texts("config_hash", "status"),
+    # `resume_from`: where a failed run goes on when what it failed for is mended; null where it does not.
+    # `seed`: secret until the run is over, because delimiters are drawn from it.
+    *_texts("resume_from", "reason", "seed", "batch_id", nullable=True),
+    _json("plan", nullable=True),
     _json("sample", nullable=True),
+    _json("results", nullable=True),
     sa.Column("cost_usd", sa.Double, nullable=False),
     _time("started_at"),
     _time("finished_at", nullable=True),
@@ -333,16 +338,30 @@ llm_calls = sa.Table(
     metadata,
     _id(),
     _ref("run_id", "optimizer_runs.id"),
-    sa.Column("stage", sa.Text, nullable=False),
-    sa.Column("request_hash", sa.Text, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    _json("response", nullable=True),
+    # `response` is the body as it came: a proxy's page is no JSON.
+    *_texts("stage", "request_hash", "model", "status", "response", "detail"),
+    *_texts("request_id", "stop_reason", "batch_id", nullable=True),
+    sa.Column("http_status", sa.Integer, nullable=True),
     sa.Column("input_tokens", sa.BigInteger, nullable=False),
     sa.Column("output_tokens", sa.BigInteger, nullable=False),
-    sa.Column("cost_usd", sa.Double, nullable=False),
+    sa.Column("cache_read_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cache_written_tokens", sa.BigInteger, nullable=False),
+    # Null where nobody knows whether it is billed; then what was set aside for it counts as spent.
+    sa.Column("cost_usd", sa.Double, nullable=True),
+    sa.Column("held_usd", sa.Double, nullable=False),
+    sa.Column("held_tokens", sa.BigInteger, nullable=False),
+    sa.Column("latency_ms", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
     _time("at"),
-    sa.UniqueConstraint("run_id", "request_hash"),
+    # Several failures of one request, one answer.
+    sa.Index(
+        "uq_llm_calls_received",
+        "run_id",
+        "request_hash",
+        unique=True,
+        sqlite_where=sa.text("status = 'received'"),
+        postgresql_where=sa.text("status = 'received'"),
+    ),
 )
 
 suggestions = sa.Table(
