@@ -153,7 +153,8 @@ def test_no_label_grows_with_what_callers_send(shared: RunningServer):
     assert "unknown-" not in text
     assert "labels-" not in text
     labels = {label for _, of_one in Scrape(text).values for label, _ in of_one}
-    assert labels <= {"reason", "status", "route", "le", "experiment", "variant"}
+    bounded = {"reason", "status", "result", "route", "le", "experiment", "variant"}
+    assert labels <= bounded
 
 
 # --- several workers --------------------------------------------------------------------------
