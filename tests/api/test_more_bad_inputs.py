@@ -73,7 +73,7 @@ def test_a_unit_may_stand_twice_in_one_list(worlds: dict[str, World]):
         answer = world.server.manager.post("/outcomes", json=body)
         statuses = [result["status"] for result in answer.json()["results"]]
         assert statuses == ["accepted", "unchanged", "revised"]
-        assert counted(world.server, "quality") == (n + 1, total + 0.75)
+        assert counted(world.server, "quality") == (n + 1, pytest.approx(total + 0.75))
 
 
 def test_bad_outcomes_of_a_list_do_not_spoil_the_others(worlds: dict[str, World]):
