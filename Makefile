@@ -104,7 +104,7 @@ audit: $(AUDIT_STAMP) ## look for known vulnerabilities of what a server runs; n
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-runtime.lock
 
 lock: .uv/bin/uv ## compile the pins anew
-	.uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.12 \
+	.uv/bin/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements.lock
 	.uv/bin/uv pip compile pyproject.toml --group bench --universal --python-version 3.12 \
 		--generate-hashes --no-header --quiet -o requirements-bench.lock
