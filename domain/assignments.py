@@ -17,10 +17,11 @@ class NewAssignment(Request, frozen=True, kw_only=True):
     segment: Segment | None = None
 
 
-class Assignment(Record, frozen=True, kw_only=True):
+class Assignment(Record, frozen=True, kw_only=True, gc=False):
     """What a unit was given: the version, and where an experiment ran also variant and probability.
 
-    `prompt_id` is null only for a DEFAULT answer given while nothing was known of the database.
+    `prompt_id` is null only for a DEFAULT answer given while nothing was known of the database. A server holds
+    tens of thousands, in which the garbage collector has nothing to look for.
     """
 
     prompt: str

@@ -13,7 +13,7 @@ MetricValue = bool | int | float | None
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """The prompt a call gets; `id` and `number` are None for a fallback, which no server has stored.
 
-    Treat `tools_config` and `metadata` as read-only: a unit that is asked again gets the same objects.
+    Treat `tools_config` and `metadata` as read-only: units that were given one version share them.
     """
 
     id: int | None
@@ -25,7 +25,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     content_hash: str
 
 
-class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+class Assignment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a unit was given.
 
     Attributes

@@ -49,6 +49,13 @@ def test_a_unit_without_any_prompt_asks_again():
         assert client.assign("support", "call-1").source == "server"
 
 
+def test_units_that_were_given_one_version_share_it():
+    with HttpServer(assigned) as server, patient(server.url, "key") as client:
+        first, second = (client.assign("support", unit_id) for unit_id in ("call-1", "call-2"))
+        assert first.unit_id != second.unit_id
+        assert client.assign("support", "call-2").version is client.assign("support", "call-1").version
+
+
 def test_only_the_units_seen_last_are_remembered():
     with HttpServer(assigned) as server, patient(server.url, "key", remembered_units=2) as client:
         for unit_id in ["call-1", "call-2", "call-1", "call-3", "call-1", "call-2"]:
