@@ -76,7 +76,7 @@ def told(seconds: Sequence[float]) -> str:
     unit, factor = next(
         u for u in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)) if middle * u[1] >= 1 or u[1] == 1e6
     )
-    low, mid, high = (f"{value * factor:.3g}" for value in (min(seconds), middle, max(seconds)))
+    low, mid, high = (rounded(value * factor) for value in (min(seconds), middle, max(seconds)))
     return f"{mid} {unit} ({low} - {high})"
 
 
