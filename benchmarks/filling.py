@@ -7,6 +7,7 @@ import datetime as dt
 
 import sqlalchemy as sa
 
+from domain.evidence import Evidence
 from domain.experiments import Experiment, NewExperiment, NewPolicy, NewVariant
 from domain.prompts import NewVersion
 from engine.version import ENGINE_VERSION
@@ -16,12 +17,14 @@ from service.start_experiment import start_experiment
 from service.verify import verify
 from storage.allocations import append_allocation
 from storage.database import Database
+from storage.evidence import store_evidence
 from storage.types import UtcDateTime
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 PROMPT = "bench"
 UNRIPE_S = 86_400.0  # a maturity of a day: the tests do not read the calls of the last minute
 
+TIMES = ("then", "now")
 NUMBERS = {
     "sqlite": "WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i + 1 < {stop})",
     "postgresql": "WITH numbers(i) AS (SELECT generate_series(0, {stop} - 1))",
@@ -31,7 +34,7 @@ INSERT INTO assignments (prompt_id, unit_id, version_id, experiment_id, variant_
                          probability, segment, reason, content_hash, assigned_at)
 {numbers}
 SELECT e.prompt_id, 'call-' || i, v.version_id, e.id, v.id, a.id,
-       1.0 / 3, 'intent-' || (i % 10), 'SPLIT', '', :now
+       1.0 / 3, 'intent-' || (i % 10), 'SPLIT', '', CASE WHEN i < :told THEN :then ELSE :now END
 FROM numbers
 JOIN experiments e ON e.id = :experiment
 JOIN variants v ON v.experiment_id = e.id AND v.position = i % 3
@@ -40,7 +43,7 @@ JOIN allocations a ON a.experiment_id = e.id AND a.number = 1 + (i / 30) % :allo
 OUTCOMES = """
 INSERT INTO outcomes (prompt_id, unit_id, metric, value, occurred_at, received_at, revision)
 {numbers}
-SELECT e.prompt_id, 'call-' || i, '{metric}', {value}, :now, :now, 0
+SELECT e.prompt_id, 'call-' || i, '{metric}', {value}, :then, :then, 0
 FROM numbers JOIN experiments e ON e.id = :experiment
 """
 VALUES = {
@@ -109,24 +112,37 @@ async def fill(
     Parameters
     ----------
     waiting : more calls, after those with outcomes: `call-<outcomes // 3>` and so on have none yet.
-    now : when everything was assigned and told.
+    now : when the waiting calls were assigned; the others were twice the maturity before.
     """
-    experiment = await begin(database, allocations, now=now, maturity_s=maturity_s)
-    known = {"experiment": experiment.id, "allocations": allocations, "now": now}
-    for step in _steps(database, told=outcomes // 3, calls=outcomes // 3 + waiting):
+    then = now - 2 * dt.timedelta(seconds=maturity_s)
+    experiment = await begin(database, allocations, now=then, maturity_s=maturity_s)
+    told = outcomes // 3
+    known = {"experiment": experiment.id, "allocations": allocations, "told": told, "then": then, "now": now}
+    for step in _steps(database, told=told, calls=told + waiting):
         statement = sa.text(step).bindparams(
             *(
-                sa.bindparam(name, value, type_=UtcDateTime() if name == "now" else sa.BigInteger())
+                sa.bindparam(name, value, type_=UtcDateTime() if name in TIMES else sa.BigInteger())
                 for name, value in known.items()
                 if f":{name}" in step
             )
         )
         async with database.writing() as connection:
             await connection.execute(statement)
+    if maturity_s > 0:
+        await _have_read(database, experiment, told, then)
     async with database.reading() as connection:
         found = await verify(connection)
     assert not found.differences, found.differences[0]
     return found.rows
+
+
+async def _have_read(database: Database, experiment: Experiment, units: int, then: dt.datetime) -> None:
+    """The tests have read what has matured, as in a shop where calls came over months and not at once."""
+    last = "call-~"  # behind every other
+    async with database.writing() as connection:
+        for metric in experiment.metrics:
+            read = Evidence(metric=metric.name, read_until=then, unit_id=last, units=units)
+            await store_evidence(connection, experiment.id, read, now=then)
 
 
 def _steps(database: Database, *, told: int, calls: int) -> list[str]:

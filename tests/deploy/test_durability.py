@@ -24,8 +24,9 @@ async def weak(url: str) -> list[str]:
         await database.close()
 
 
-async def test_a_database_as_it_comes_is_durable(database_url: str):
-    assert await weak(database_url) == []
+async def test_a_database_as_it_comes_is_durable(own_postgres: Postgres, tmp_path: Path):
+    assert await weak(own_postgres.url("postgres")) == []
+    assert await weak(f"sqlite:///{tmp_path / 'test.db'}") == []
 
 
 @pytest.mark.parametrize("name", NEEDED)
@@ -53,10 +54,10 @@ def warnings(server: RunningServer) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "not_durable"]
 
 
-def test_the_server_warns_once_when_it_starts(postgres: Postgres, tmp_path: Path):
+def test_the_server_warns_once_when_it_starts(own_postgres: Postgres, tmp_path: Path):
     name = f"weak_{tmp_path.name}"
-    url = postgres.create_database(name)
-    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as admin:
+    url = own_postgres.create_database(name)
+    with psycopg.connect(own_postgres.dsn("postgres"), autocommit=True) as admin:
         admin.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
     with RunningServer(url, tmp_path) as server:
         wait_for("the warning", lambda: bool(warnings(server)))
@@ -65,4 +66,4 @@ def test_the_server_warns_once_when_it_starts(postgres: Postgres, tmp_path: Path
         (warning,) = warnings(server)
     assert warning["level"] == "warning"
     assert warning["off"] == ["synchronous_commit"]
-    postgres.drop_database(name)
+    own_postgres.drop_database(name)
