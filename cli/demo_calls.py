@@ -1,21 +1,14 @@
-"""Simulated phone calls through the real client: callers in threads, outcomes by luck."""
+"""The calls of `promptbandit demo`: three versions, whose callers have their luck."""
 
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-import httpx
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.demo_server import DemoServer
-from promptbandit import Client
+from cli.demo_phone import Heard, Phone, Played
 
 PROMPT = "support"
-CALLERS = 6
+LOOKS = 6  # at the split, over all calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,79 +34,33 @@ VERSIONS = (
         "v3", "think aloud", "You are the support agent of an airline. Think aloud.", 0.325, 0.52, 240.0
     ),
 )
+FALLBACK = {PROMPT: VERSIONS[0].text}
 _BY_KEY = {version.key: version for version in VERSIONS}
 
 
-@dataclass
-class Played:
-    """What happened on the phone."""
-
-    calls: int = 0
-    fallbacks: int = 0
-    resolved: int = 0
-    seconds: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def resolved_if_even(self) -> float:
-        """The expected number of resolved calls had each version had its third."""
-        return self.calls * sum(version.resolved for version in VERSIONS) / len(VERSIONS)
+def play_calls(phone: Phone, *, calls: int, seconds: float, seed: int) -> Played:
+    """Play calls until there were `calls` of them or `seconds` are over."""
+    return phone.play(
+        partial(_call, phone, seed), range(calls), seconds=seconds, every=max(calls // LOOKS, 1)
+    )
 
 
-def play_calls(
-    server: DemoServer,
-    manager: httpx.Client,
-    experiment: str,
-    *,
-    calls: int,
-    seconds: float,
-    seed: int,
-    console: Console,
-) -> Played:
-    """Play calls until there were `calls` of them or `seconds` are over; shows the split as it moves."""
-    played = Played()
-    started = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    fallback = {PROMPT: VERSIONS[0].text}
-    with (
-        Client(server.url, server.key, fallback) as client,
-        Progress(*columns, console=console) as progress,
-        ThreadPoolExecutor(CALLERS) as callers,
-    ):
-        task = progress.add_task("calls", total=calls)
-        step = max(calls // 6, 1)
-        call = partial(_call, client, seed=seed, deadline=started + seconds, played=played)
-        while played.calls < calls and time.monotonic() < started + seconds:
-            for _ in callers.map(call, range(played.calls, min(played.calls + step, calls))):
-                progress.update(task, completed=played.calls)
-            progress.console.print(_split_line(manager, experiment, played.calls))
-        client.flush(timeout_s=20.0)
-    played.seconds = time.monotonic() - started
-    return played
+def resolved_if_even(calls: int) -> float:
+    """The expected number of resolved calls had each version had its third."""
+    return calls * sum(version.resolved for version in VERSIONS) / len(VERSIONS)
 
 
-def _call(client: Client, number: int, *, seed: int, deadline: float, played: Played) -> None:
-    if time.monotonic() > deadline:
-        return
+def _call(phone: Phone, seed: int, number: int) -> Heard:
     unit_id = f"demo-{seed}-{number}"
-    assignment = client.assign(PROMPT, unit_id)
+    assignment = phone.client.assign(PROMPT, unit_id)
     version = _BY_KEY.get(assignment.variant or "", VERSIONS[0])
     luck = np.random.default_rng([seed, number])
     resolved = bool(luck.random() < version.resolved)
     quality = float(luck.beta(8 * version.quality, 8 * (1 - version.quality)))
     duration_s = float(luck.gamma(4.0, version.duration_s / 4.0))
-    client.record(
+    phone.client.record(
         PROMPT,
         unit_id,
         {"resolved": resolved, "quality": round(quality, 3), "duration_s": round(duration_s, 1)},
     )
-    with played.lock:
-        played.calls += 1
-        played.resolved += resolved
-        played.fallbacks += assignment.source == "fallback"
-
-
-def _split_line(manager: httpx.Client, experiment: str, calls: int) -> str:
-    split = manager.get(f"/experiments/{experiment}/allocations").json()[-1]["split"]
-    bars = "  ".join(f"{key} {bp / 100:4.1f} % {'█' * round(bp / 1_000):<9}" for key, bp in split.items())
-    return f"after {calls:>5} calls: {bars}"
+    return Heard(resolved, assignment.source == "fallback")

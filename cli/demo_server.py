@@ -21,7 +21,7 @@ class DemoServer:
         self.log = folder / "server.log"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.key = self._command("keys", "create", "--scope", "manager", "--name", "demo")
+        self.key = self.command("keys", "create", "--scope", "manager", "--name", "demo")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -38,10 +38,12 @@ class DemoServer:
             "PROMPTBANDIT_LOG_LEVEL": "warning",
         }
 
-    def _command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, **settings: str) -> str:
+        """What `promptbandit ...` says in a process of its own on this database, with these settings besides."""
+        more = {f"PROMPTBANDIT_{name.upper()}": value for name, value in settings.items()}
         done = subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
-            env=self._environment,
+            env=self._environment | more,
             capture_output=True,
             text=True,
             check=False,
@@ -52,7 +54,7 @@ class DemoServer:
 
     def verify(self) -> str:
         """What `promptbandit verify` says."""
-        return self._command("verify")
+        return self.command("verify")
 
     def wait(self) -> None:
         """Until the server ends."""
@@ -90,6 +92,13 @@ class DemoServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def ok(answer: httpx.Response) -> bytes:
+    """The body of an answer; RuntimeError where it is none that a demo expects."""
+    if answer.is_error:
+        raise RuntimeError(f"{answer.request.url}: {answer.status_code} {answer.text}")
+    return answer.content
 
 
 def _free_port() -> int:

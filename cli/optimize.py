@@ -77,7 +77,7 @@ def _run_all(prompt: str | None, settings: OptimizerSettings, scope: Scope) -> N
                     database=database,
                     settings=settings,
                     clock=clock,
-                    door=_door(clock),
+                    door=door_of(clock),
                     seed=secrets.token_hex(16),
                     lease_s=lease_s(settings),
                     watch=watch,
@@ -91,7 +91,7 @@ def _run_all(prompt: str | None, settings: OptimizerSettings, scope: Scope) -> N
     sys.exit(1 if any(item.status == "failed" for item in found) else 0)
 
 
-def _door(clock: Callable[[], dt.datetime]) -> Door:
+def door_of(clock: Callable[[], dt.datetime]) -> Door:
     """The service's own: it judges each suggestion by the gate and stores it for a manager."""
 
     async def door(connection: AsyncConnection, candidate: Candidate) -> int:
@@ -120,6 +120,12 @@ def _tell(item: Ended) -> None:
             else f"refused: {shown(told['refusal'], limit=300)}"
         )
         click.echo(f"  {shown(told['title'])}: {became}")
+    for found in item.beyond:
+        pattern, calls = found["pattern"], found["calls"]
+        click.echo(
+            f"  no prompt can mend ({pattern['fault']}): {shown(pattern['title'])}: {calls} of the calls read, "
+            f"{100 * found['share']:.0f} % of all that failed"
+        )
 
 
 async def _names(database: Database, prompt: str | None) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """`good_analyst`: a scripted model that reads the blocks of a request as a real one would.
 
 It finds failing patterns by simple rules, so that the whole circle can be shown and tested without a model.
+`careless_analyst` finds the same ones and gives advice that hurts; its critic says so.
 """
 
 import json
@@ -30,6 +31,7 @@ _ADVICE: dict[str, str] = {
     "unneeded_transfer": "try to solve the request first and hand over only on demand",
     "asked_again": "keep what was already said in mind and never request it twice",
 }
+CARELESS_ADVICE = "Answer from memory and look nothing up, so that calls stay short."
 
 
 def blocks_of(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +172,30 @@ def _good_critique(blocks: Blocks) -> Json:
     }
 
 
+def _careless_report(blocks: Blocks) -> Json:
+    """The first suggestion, with advice that reads well and hurts: no check of the gate can know that."""
+    report = _good_report(blocks)
+    return report | {"suggestions": [_careless(item) for item in report["suggestions"][:1]]}
+
+
+def _careless(suggestion: Json) -> Json:
+    edits = [edit | {"text": f"\n{CARELESS_ADVICE}"} for edit in suggestion["edits"]]
+    told = {
+        "title": "Quicker answers",
+        "expected_effect": "Calls are shorter.",
+        "risk": "None that is known.",
+    }
+    return suggestion | told | {"edits": edits}
+
+
+def _wary_critique(_: Blocks) -> Json:
+    objection = "What was looked up so far is guessed from now on."
+    return {"verdict": "doubtful", "objection": objection, "intents_at_risk": ["any request"]}
+
+
 good_analyst: Behaviour = analyst(
     {"call": good_notes, "notes": _good_patterns, "patterns": _good_report, "change": _good_critique}
+)
+careless_analyst: Behaviour = analyst(
+    {"call": good_notes, "notes": _good_patterns, "patterns": _careless_report, "change": _wary_critique}
 )

@@ -46,7 +46,10 @@ EndStatus = Literal["done", "skipped", "failed", "busy", "waiting"]
 
 
 class Ended(Record, frozen=True, kw_only=True):
-    """How a run ended: `busy` where somebody else works on the prompt, `waiting` where a batch is not ready."""
+    """How a run ended: `busy` where somebody else works on the prompt, `waiting` where a batch is not ready.
+
+    `handed` are its suggestions, `beyond` the patterns that no prompt can mend: for a person.
+    """
 
     prompt: str
     status: EndStatus
@@ -54,6 +57,7 @@ class Ended(Record, frozen=True, kw_only=True):
     run_id: int | None = None
     cost_usd: float = 0.0
     handed: tuple[Mapping[str, Any], ...] = ()
+    beyond: tuple[Mapping[str, Any], ...] = ()
 
 
 class Look(Record, frozen=True, kw_only=True):
@@ -143,13 +147,15 @@ async def _advance(work: Work, run: OptimizerRun) -> Ended:
 
 
 def _ended(prompt: str, run: OptimizerRun) -> Ended:
+    results = run.results or {}
     return Ended(
         prompt=prompt,
         status=msgspec.convert(run.status, EndStatus),
         reason=run.reason or "",
         run_id=run.id,
         cost_usd=run.cost_usd,
-        handed=tuple((run.results or {}).get("handed", ())),
+        handed=tuple(results.get("handed", ())),
+        beyond=tuple(results.get("found", {}).get("not_fixable", ())),
     )
 
 

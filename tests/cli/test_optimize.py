@@ -195,3 +195,7 @@ def test_a_dry_run_on_real_calls_shows_a_stratum_a_task(url: str):
     _, _, requests, size, _, _ = row(done.output, "map", "claude-haiku-5-5")
     assert int(requests) >= 25
     assert int(size) > 25 * 5_000  # a failing call has 7 916 characters on average: the file's README
+    # docs/optimizer.md, What it costs; which calls are drawn changes the second decimal.
+    about, most = re.search(r"about ([\d.]+) USD, ([\d.]+) if every", done.output).groups()
+    assert float(about) == pytest.approx(0.48, abs=0.05)
+    assert float(most) == pytest.approx(1.98, abs=0.15)

@@ -17,13 +17,16 @@ import yaml
 from api.app import ROUTES
 from api.settings import PREFIX, Settings, load_settings
 from cli.main import promptbandit
+from domain.environment import read_settings
+from domain.optimizer_settings import OptimizerSettings
 from tests.deploy.programs import system_program
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
-DOCS = ("postgresql", "deploying", "backup", "scaling", "operations")
+DOCS = ("postgresql", "deploying", "backup", "scaling", "operations", "optimizer")
 UNITS = sorted((DEPLOY / "systemd").glob("promptbandit*.*"))
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+SCHEDULED = ("reallocate", "verify", "forget", "optimize")
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
@@ -70,17 +73,27 @@ def settings_in(text: str) -> set[str]:
 
 
 def test_every_setting_that_is_named_exists():
-    known = {PREFIX + name.upper() for name in Settings.__struct_fields__}
+    fields = (*Settings.__struct_fields__, *OptimizerSettings.__struct_fields__)
+    known = {PREFIX + name.upper() for name in fields}
     named = {path.name: settings_in(path.read_text()) for path in FILES}
     named |= {f"{name}.md": settings_in((ROOT / "docs" / f"{name}.md").read_text()) for name in DOCS}
     assert {name: wrong for name, found in named.items() if (wrong := found - known)} == {}
     assert sum(map(len, named.values())) > 5
 
 
-def test_the_environment_file_is_taken_as_it_stands():
-    lines = (DEPLOY / "systemd" / "promptbandit.env").read_text().splitlines()
-    pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert load_settings(pairs).database_url.startswith("postgresql+psycopg://")
+def environment_of(name: str) -> dict[str, str]:
+    lines = (DEPLOY / "systemd" / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_environment_files_are_taken_as_they_stand_and_no_server_gets_the_optimizers_key():
+    serving, optimizing = environment_of("promptbandit.env"), environment_of("promptbandit-optimizer.env")
+    for pairs in (serving, optimizing):
+        assert load_settings(pairs).database_url.startswith("postgresql+psycopg://")
+    assert read_settings(OptimizerSettings, optimizing).anthropic_api_key
+    assert not read_settings(OptimizerSettings, serving).anthropic_api_key
+    units = {path.name: path.read_text() for path in UNITS if path.suffix == ".service"}
+    assert [name for name, text in units.items() if "optimizer" in text] == ["promptbandit-optimize.service"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -106,11 +119,13 @@ def test_systemd_takes_the_units(tmp_path: Path):
 def test_every_timer_has_its_service_and_every_service_a_user_and_a_stop_that_waits():
     units = {path.name: _unit(path) for path in UNITS if path.suffix != ".env"}
     timers = {name for name in units if name.endswith(".timer")}
-    assert timers == {f"promptbandit-{name}.timer" for name in ("reallocate", "verify", "forget")}
+    assert timers == {f"promptbandit-{name}.timer" for name in SCHEDULED}
     assert {name.replace(".timer", ".service") for name in timers} < set(units)
     for name, unit in units.items():
         if name.endswith(".service"):
-            assert unit["Service"]["User"] == "promptbandit"
+            own = "promptbandit-optimizer" if "optimize" in name else "promptbandit"
+            assert unit["Service"]["User"] == own
+            assert unit["Service"]["EnvironmentFile"] == f"/etc/promptbandit/{own}.env"
     serve = units["promptbandit.service"]["Service"]
     assert serve["Restart"] == "always"
     assert int(serve["TimeoutStopSec"]) >= 30  # uvicorn's 10 s, then the drains of 5 s each
@@ -138,7 +153,7 @@ def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_pod_runs_a_command_that_exists_without_rights():
     pods = {name: pod_of(item) for name, item in manifests().items() if name.split("/")[0] in KINDS_OF_PODS}
-    assert len(pods) == 5
+    assert len(pods) == 6
     for pod in pods.values():
         assert pod["securityContext"]["runAsNonRoot"] is True
         (container,) = pod["containers"]
@@ -170,7 +185,10 @@ def test_the_deployment_is_probed_where_the_server_answers_without_a_key_and_kee
 
 def test_scheduled_pods_do_not_pile_up():
     jobs = {name: item for name, item in manifests().items() if item["kind"] == "CronJob"}
-    assert set(jobs) == {f"CronJob/promptbandit-{name}" for name in ("reallocate", "verify", "forget")}
+    assert set(jobs) == {f"CronJob/promptbandit-{name}" for name in SCHEDULED}
+    secrets = {name: pod_of(job)["containers"][0]["envFrom"] for name, job in jobs.items()}
+    own = [{"secretRef": {"name": "promptbandit-optimizer"}}]
+    assert [name for name, refs in secrets.items() if refs == own] == ["CronJob/promptbandit-optimize"]
     for job in jobs.values():
         assert job["spec"]["concurrencyPolicy"] == "Forbid"
         assert len(job["spec"]["schedule"].split()) == 5

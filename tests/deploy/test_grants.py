@@ -1,47 +1,53 @@
-"""deploy/grants.sql: the serving account can do its work and nothing else."""
+"""deploy/grants.sql: each account can do its work and nothing else."""
 
+import asyncio
+import datetime as dt
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from cli.main import promptbandit
+from optimizer.local_analysts import good_analyst
+from optimizer.local_provider import LocalProvider
+from storage.database import Database
 from storage.schema import metadata
 from tests.deploy.programs import postgres_program
+from tests.optimizer.asking import KEY
+from tests.optimizer.shop_calls import open_shop, shop_calls
 from tests.postgres import Postgres
 from tests.running_server import RunningServer
 
 pytestmark = pytest.mark.timeout(600)
 GRANTS = Path(__file__).resolve().parents[2] / "deploy" / "grants.sql"
 REFUSED = psycopg.errors.InsufficientPrivilege
+ACCOUNTS = {"serving": "serve", "reading": "read", "optimizing": "optimize"}
 
 
-@pytest.fixture
-def name(postgres: Postgres, tmp_path: Path) -> Iterator[str]:
-    """A migrated database and three accounts: the owner `test`, one that serves and one that reads."""
-    name = f"grants_{tmp_path.name}"
-    url = postgres.create_database(name)
-    server = RunningServer(url, tmp_path)
+@pytest.fixture(scope="module")
+def name(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A migrated database, its owner `test`, and accounts that serve, read and optimize."""
+    folder = tmp_path_factory.mktemp("grants")
+    name = f"{folder.name}_{os.getpid()}"
+    server = RunningServer(postgres.create_database(name), folder)
     server.manager.close()
     assert server.command("migrate").returncode == 0
+    roles = {variable: f"{name}_{role}" for variable, role in ACCOUNTS.items()}
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as admin:
-        for role in (f"{name}_serve", f"{name}_read"):
+        for role in roles.values():
             admin.execute(f'CREATE ROLE "{role}" LOGIN'.encode())
-    for _ in range(2):  # it may run again
-        postgres_program(
-            postgres,
-            "psql",
-            f"--set=serving={name}_serve",
-            f"--set=reading={name}_read",
-            f"--file={GRANTS}",
-            f"--dbname={name}",
-        )
+    sets = [f"--set={variable}={role}" for variable, role in roles.items()]
+    for accounts in (sets, sets, sets[:2]):  # it may run again, also where nobody optimizes
+        postgres_program(postgres, "psql", *accounts, f"--file={GRANTS}", f"--dbname={name}")
     yield name
     postgres.drop_database(name)
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as admin:
-        for role in (f"{name}_serve", f"{name}_read"):
+        for role in roles.values():
             admin.execute(f'DROP ROLE "{role}"'.encode())
 
 
@@ -123,6 +129,43 @@ def test_the_reading_account_sees_calls_and_no_secrets(postgres: Postgres, name:
                 reading.execute(f"SELECT count(*) FROM {secret}".encode())
         with pytest.raises(REFUSED):
             reading.execute("UPDATE prompts SET name = name")
+
+
+def test_the_optimizers_account_reads_calls_and_proposes_and_can_decide_nothing(
+    postgres: Postgres, name: str
+):
+    asyncio.run(_open_shop(postgres.url(name)))
+    ours = dict.fromkeys(variable for variable in os.environ if variable.startswith("PROMPTBANDIT_"))
+    url = postgres.url(name).replace("test@", f"{name}_optimize@")
+    with LocalProvider(good_analyst) as local:
+        told = {"DATABASE_URL": url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": local.url}
+        environment = {f"PROMPTBANDIT_{variable}": value for variable, value in told.items()}
+        done = CliRunner().invoke(promptbandit, ["optimize", "--prompt", "asked"], env=ours | environment)
+    assert done.exit_code == 0, done.output
+    assert "asked: done: 2 of 2 suggestions stored" in done.output
+    refused = (
+        "UPDATE suggestions SET status = 'approved'",
+        "DELETE FROM suggestions",
+        "INSERT INTO prompt_versions DEFAULT VALUES",
+        "UPDATE prompts SET active_version_id = NULL",
+        "INSERT INTO variants DEFAULT VALUES",
+        "INSERT INTO allocations DEFAULT VALUES",
+        "UPDATE outcomes SET value = 1",
+        "DELETE FROM transcripts",
+        "UPDATE audit SET actor = 'nobody'",
+        "SELECT count(*) FROM api_keys",
+    )
+    with psycopg.connect(postgres.dsn(name).replace("test@", f"{name}_optimize@"), autocommit=True) as own:
+        for statement in refused:
+            with pytest.raises(REFUSED):
+                own.execute(statement.encode())
+
+
+async def _open_shop(url: str) -> None:
+    database = Database(url)
+    at = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=1)
+    await open_shop(database, shop_calls(), at=at, prompt="asked")
+    await database.close()
 
 
 def test_every_table_is_granted_to_the_serving_account():

@@ -63,12 +63,14 @@ def _turns(number: int, *, knows: bool) -> list[Turn]:
     ]
 
 
-async def open_shop(database: Database, calls: Sequence[Call], *, at: dt.datetime = NOW) -> PromptVersion:
+async def open_shop(
+    database: Database, calls: Sequence[Call], *, at: dt.datetime = NOW, prompt: str = PROMPT
+) -> PromptVersion:
     """The prompt with its active version, and its calls: assigned, scored, their transcripts redacted."""
-    new = NewVersion(name=PROMPT, system_prompt=SHOP_PROMPT, tools_config=SHOP_TOOLS)
+    new = NewVersion(name=prompt, system_prompt=SHOP_PROMPT, tools_config=SHOP_TOOLS)
     async with database.writing() as connection:
         version = await create_version(connection, new, actor="test", now=at - dt.timedelta(days=9))
-        await take_calls(connection, version, calls, at=at)
+        await take_calls(connection, version, calls, at=at, prompt=prompt)
     return version
 
 
@@ -78,15 +80,16 @@ async def take_calls(
     calls: Sequence[Call],
     *,
     at: dt.datetime,
+    prompt: str = PROMPT,
     **given: Any,
 ) -> None:
     """`given` is what an assignment says where an experiment runs."""
-    prompt_id = await find_prompt_id(connection, PROMPT)
+    prompt_id = await find_prompt_id(connection, prompt)
     if not calls:
         return
     proposals = [
         Assignment(
-            prompt=PROMPT,
+            prompt=prompt,
             prompt_id=prompt_id,
             unit_id=unit_id,
             version=version.served(),
@@ -98,7 +101,7 @@ async def take_calls(
     ]
     await assign(connection, proposals)
     outcomes = [
-        NewOutcome(prompt=PROMPT, unit_id=unit_id, metrics={"quality": quality, "resolved": quality > 0.5})
+        NewOutcome(prompt=prompt, unit_id=unit_id, metrics={"quality": quality, "resolved": quality > 0.5})
         for unit_id, _, quality, _ in calls
     ]
     redacted = {number: redact(list(turns), {}) for number, (*_, turns) in enumerate(calls)}
