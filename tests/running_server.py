@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from domain.keys import Scope
+from tests.commands import run_command
 from tests.made_keys import make_keys
 from tests.postgres import free_port
 
@@ -44,14 +45,7 @@ class RunningServer:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `promptbandit ...` on the same database."""
-        return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        return run_command(*arguments, environment=self.environment)
 
     def key(self, scope: Scope) -> str:
         """A key of this scope."""

@@ -5,7 +5,6 @@ import os
 import re
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import COMMANDS, promptbandit
+from tests.commands import run_command
 from tests.personal_data import corpus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,14 +27,8 @@ LINES = [
 
 def run(database_url: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PROMPTBANDIT_")}
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
-        env=clean | {"PROMPTBANDIT_DATABASE_URL": database_url, "COLUMNS": "100"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    own = {"PROMPTBANDIT_DATABASE_URL": database_url, "COLUMNS": "100"}
+    return run_command(*arguments, environment=clean | own | environment)
 
 
 @pytest.fixture
