@@ -79,8 +79,9 @@ bench-commits: setup ## ways to make a row durable, on both databases (10 minute
 bench-memory: setup ## memory under constant load for an hour
 	$(PYTHON) -m benchmarks.memory_soak --minutes 60 --rate 40 --write-docs
 
-calibrate: setup ## how often claims are false, by simulation (15 minutes)
+calibrate: setup ## how often claims are false, by simulation (30 minutes)
 	$(PYTHON) -m benchmarks.calibrate
+	$(PYTHON) -m benchmarks.null_loops
 
 mutants: setup ## change each formula once and see a test fail (10 minutes)
 	nice $(PYTHON) -P tests/mutations.py

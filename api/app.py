@@ -149,7 +149,12 @@ def _make_parts(settings: Settings, clock: Clock) -> Parts:
         last_known=last_known,
         backlog=backlog,
         assigner=Assigner(calls, last_known, backlog, fallbacks, settings, clock),
-        redacting=Redacting(redactor, metrics, within_s=settings.outcome_deadline_ms / 1000),
+        redacting=Redacting(
+            redactor,
+            metrics,
+            within_s=settings.outcome_deadline_ms / 1000,
+            caller_key=settings.caller_key,
+        ),
         recorder=Recorder(calls, last_known, settings, clock),
         keyring=Keyring(watch, cache_s=settings.key_cache_s, agent_hashes=hashes, clock=clock),
         metrics=metrics,

@@ -23,10 +23,14 @@ class Redacting:
     Parameters
     ----------
     within_s : how long a request waits for its transcripts.
+    caller_key : secret by which callers are hashed.
     """
 
-    def __init__(self, redactor: Redactor, metrics: ServerMetrics, *, within_s: float) -> None:
+    def __init__(
+        self, redactor: Redactor, metrics: ServerMetrics, *, within_s: float, caller_key: str = ""
+    ) -> None:
         self._redactor = redactor
+        self._caller_key = caller_key
         self._metrics = metrics
         self._within_s = within_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="redaction")
@@ -65,7 +69,7 @@ class Redacting:
         if outcome.transcript is None:
             return None
         try:
-            done = redacted(self._redactor, outcome)
+            done = redacted(self._redactor, outcome, caller_key=self._caller_key)
         except Exception as error:
             log("redaction_failed", level="error", error=error)
             done = None

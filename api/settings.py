@@ -91,6 +91,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="What takes personal data out of transcripts, as package.module:name",
         ),
     ] = "domain.redaction:redact"
+    caller_key: Annotated[
+        str,
+        Meta(
+            max_length=500,
+            pattern=r"^[\x21-\x7e]*$(?!\n)",
+            description="Secret that `caller` of an outcome is hashed with beside that of the database, so that a "
+            "copy of the database alone tells nobody's number; the same for all servers and imports",
+        ),
+    ] = ""
     body_deadline_ms: Annotated[
         _Ms, Meta(description="How long a request body may take to arrive before it gets 408")
     ] = 4_000

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import batched
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -31,6 +31,13 @@ FIELDS = frozenset(ImportedCall.__struct_fields__)
 Line = tuple[int, ImportedCall]
 
 
+class Cleaner(NamedTuple):
+    """What keeps personal data out of the database."""
+
+    redactor: Redactor
+    caller_key: str
+
+
 @click.command(name="import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--prompt", required=True, help="The prompt these calls ran with.")
@@ -49,7 +56,7 @@ def import_calls(
     file: Path, prompt: str, experiment: str | None, variant_from: str | None, variants: tuple[str, ...]
 ) -> None:
     """Take calls from JSON lines (also .gz): {unit_id, variant?, segment?, metrics, transcript?, known_values?,
-    occurred_at?}. Transcripts are redacted before they are stored.
+    caller?, occurred_at?}. Transcripts are redacted before they are stored.
 
     Lines with a variant become a finished experiment that `promptbandit report` shows; other fields of a
     line are not imported, and are named. Importing a file again changes nothing. If any line is wrong,
@@ -70,7 +77,8 @@ def import_calls(
     _check_values(lines)
     keys = list(dict.fromkeys(mapping.values())) or sorted({c.variant for _, c in lines if c.variant})
     wanted = _experiment(keys, [call for _, call in lines], experiment or f"{prompt}-import")
-    imported = run_with_database(lambda database: _store(database, lines, prompt, wanted, redactor))
+    clean = Cleaner(redactor, settings.caller_key)
+    imported = run_with_database(lambda database: _store(database, lines, prompt, wanted, clean))
     _tell(imported, lines, ignored, wanted)
 
 
@@ -175,7 +183,7 @@ async def _store(
     lines: list[Line],
     prompt: str,
     wanted: ImportedExperiment | None,
-    redactor: Redactor,
+    clean: Cleaner,
 ) -> list[Imported]:
     now = (await clock_of(database))()
     async with database.writing() as connection:
@@ -187,7 +195,7 @@ async def _store(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing", total=len(lines))
         for chunk in batched(lines, CHUNK):
-            transcripts = _redacted(redactor, chunk)
+            transcripts = _redacted(clean, chunk)
             calls = [(number, without_raw(call)) for number, call in chunk]
             async with database.writing() as connection:
                 part = await store(
@@ -201,12 +209,12 @@ async def _store(
     return done
 
 
-def _redacted(redactor: Redactor, lines: Sequence[Line]) -> dict[int, RedactedTranscript]:
+def _redacted(clean: Cleaner, lines: Sequence[Line]) -> dict[int, RedactedTranscript]:
     """The transcripts by line; what a redactor says of a text that it fails on is not repeated."""
     done = {}
     for number, call in lines:
         try:
-            transcript = redacted(redactor, call)
+            transcript = redacted(clean.redactor, call, caller_key=clean.caller_key)
         except Exception as error:
             raise ValueError(f"line {number}: the redactor failed ({type(error).__name__})") from None
         if transcript is not None:

@@ -22,7 +22,7 @@ GRANT INSERT, UPDATE ON prompts, experiments, variants, outcomes, counts, eviden
     optimizer_runs, llm_calls, suggestions TO :"serving";
 -- Rows that are written once.
 GRANT INSERT ON prompt_versions, metrics, segments, allocations, assignments, outcome_revisions, audit,
-    verifications
+    verifications, installation
     TO :"serving";
 -- Rows that go again.
 GRANT INSERT, UPDATE, DELETE ON transcripts, leases, standings TO :"serving";

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from domain.fields import MetricName, Record, Request, Segment, Time, UnitId, VariantKey
 from domain.metrics import MetricValue
-from domain.outcomes import KnownFields, Transcript
+from domain.outcomes import Caller, KnownFields, Transcript
 
 
 class ImportedCall(Request, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class ImportedCall(Request, frozen=True, kw_only=True):
     segment: Segment | None = None
     transcript: Transcript | None = None
     known_values: KnownFields | None = None
+    caller: Caller | None = None
     occurred_at: Time | None = None
 
 

@@ -37,6 +37,10 @@ class OptimizerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     optimizer_max_cost_usd: Annotated[
         float, Meta(gt=0.0, le=10_000.0, description="The most that one run may cost")
     ] = 5.0
+    optimizer_max_month_usd: Annotated[
+        float,
+        Meta(gt=0.0, le=100_000.0, description="The most that all runs of a calendar month (UTC) may cost"),
+    ] = 50.0
     optimizer_max_tokens: Annotated[
         int, Meta(ge=1_000, le=10**9, description="The most tokens of one run, in and out")
     ] = 2_000_000

@@ -54,6 +54,15 @@ KnownFields = Annotated[
         "transcript wherever it stands, and not stored itself",
     ),
 ]
+Caller = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=200,
+        description="who called, such as a telephone number or a customer's id: one caller counts once, however "
+        "often; not stored, only a keyed hash of it beside the transcript",
+    ),
+]
 
 
 class NewOutcome(Request, frozen=True, kw_only=True):
@@ -68,6 +77,7 @@ class NewOutcome(Request, frozen=True, kw_only=True):
     content_hash: ContentHash | None = None
     transcript: Transcript | None = None
     known_values: KnownFields | None = None
+    caller: Caller | None = None
 
 
 class OutcomeResult(Record, frozen=True, kw_only=True):

@@ -1,16 +1,17 @@
 """The ledger on the database: each look and each entry is a transaction of its own, over before a model thinks."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from domain.forgetting import FORGOTTEN
 from optimizer.budget import Account, Amount, Budget
 from optimizer.ledger import Ledger, LlmCall, Tokens
 from storage.database import Database
-from storage.llm_calls import find_settled, insert_call, spent_by
-from storage.optimizer_runs import save_run
+from storage.llm_calls import find_settled, insert_call, spent_by, spent_since
+from storage.optimizer_runs import has_ended, save_run
 
 _COLUMNS = {
     "input": "input_tokens",
@@ -30,7 +31,10 @@ def ledger_of(database: Database, run_id: int, clock: Callable[[], datetime]) ->
 
     async def store(call: LlmCall) -> None:
         async with database.writing() as connection:
-            await insert_call(connection, run_id, _row(call), now=clock())
+            row = _row(call)
+            if await has_ended(connection, run_id):  # a call that it had read was forgotten meanwhile
+                row |= {"response": FORGOTTEN, "detail": ""}
+            await insert_call(connection, run_id, row, now=clock())
 
     async def store_batch(batch_id: str, _: Sequence[str]) -> None:
         # The hashes need no place: they come again from the frozen sample.
@@ -40,11 +44,13 @@ def ledger_of(database: Database, run_id: int, clock: Callable[[], datetime]) ->
     return Ledger(find=find, store=store, store_batch=store_batch)
 
 
-async def account_of(database: Database, run_id: int, budget: Budget) -> Account:
-    """The purse of a run, less what it has spent before."""
+async def account_of(database: Database, run_id: int, budget: Budget, *, now: datetime) -> Account:
+    """The purse of a run, less what it has spent before, and what others have in the month (UTC)."""
+    month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     async with database.reading() as connection:
         usd, tokens = await spent_by(connection, run_id)
-    return Account(budget, Amount(usd=usd, tokens=tokens))
+        others_usd = await spent_since(connection, month, besides=run_id)
+    return Account(budget, Amount(usd=usd, tokens=tokens), others_usd=others_usd)
 
 
 def _row(call: LlmCall) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """A run's purse: what could be spent is set aside before a request is sent."""
 
+import math
+
 from domain.fields import Record
 
 
 class Budget(Record, frozen=True, kw_only=True):
-    """The most that a run may spend."""
+    """The most that a run may spend, and all runs of a calendar month together."""
 
     max_usd: float
     max_tokens: int
+    max_month_usd: float = math.inf
 
 
 class Amount(Record, frozen=True, kw_only=True):
@@ -28,9 +31,10 @@ class Account:
     side of the purse. A run that goes on after a restart begins with what its ledger says was spent.
     """
 
-    def __init__(self, budget: Budget, spent: Amount | None = None) -> None:
+    def __init__(self, budget: Budget, spent: Amount | None = None, *, others_usd: float = 0.0) -> None:
         self.budget = budget
         self.spent = spent or Amount()
+        self.others_usd = others_usd  # what other runs have spent this month
         self._set_aside: dict[str, list[Amount]] = {}
 
     @property
@@ -45,6 +49,12 @@ class Account:
             return (
                 f"could cost {most.usd:.4f} USD, {after.usd:.4f} with what is spent and under way; "
                 f"the run may spend {self.budget.max_usd:g} (PROMPTBANDIT_OPTIMIZER_MAX_COST_USD)"
+            )
+        month_usd = self.others_usd + after.usd
+        if month_usd > self.budget.max_month_usd:
+            return (
+                f"could cost {most.usd:.4f} USD, {month_usd:.4f} with all of this month and what is under way; "
+                f"a month may cost {self.budget.max_month_usd:g} (PROMPTBANDIT_OPTIMIZER_MAX_MONTH_USD)"
             )
         if after.tokens > self.budget.max_tokens:
             return (

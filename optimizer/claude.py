@@ -115,6 +115,7 @@ def call_of(
         cost_usd=cost,
         latency_ms=latency_ms,
         attempts=attempt.number,
+        unit_id=request.unit_id,
         batch_id=batch_id,
         held_usd=held.usd,
         held_tokens=held.tokens,

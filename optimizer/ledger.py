@@ -30,7 +30,8 @@ class LlmCall(Record, frozen=True, kw_only=True):
 
     `received`: a message came, so it is paid; `response` is its body, from which the same result can be read
     any number of times. Any other status is a failure that gave no message. `cost_usd` is null where nobody
-    knows whether it is billed; then `held_usd` and `held_tokens` are the most that it can be.
+    knows whether it is billed; then `held_usd` and `held_tokens` are the most that it can be. `unit_id` is the
+    call that was asked about, null where the question was about several.
     """
 
     stage: Stage
@@ -46,6 +47,7 @@ class LlmCall(Record, frozen=True, kw_only=True):
     cost_usd: float | None
     latency_ms: int
     attempts: int
+    unit_id: str | None = None
     batch_id: str | None = None
     held_usd: float = 0.0
     held_tokens: int = 0

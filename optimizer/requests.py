@@ -94,6 +94,7 @@ class LlmRequest[A: Answer]:
     body: Mapping[str, Any]
     answer: type[A]
     hash: str
+    unit_id: str | None = None  # which call it is about; not sent
 
 
 def map_request(call: CallToRead, *, prompt: PromptUnderStudy, asking: Asking) -> LlmRequest[Notes]:

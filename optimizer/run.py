@@ -31,16 +31,19 @@ from storage.optimizer_runs import (
     OptimizerRun,
     close_open_runs,
     find_open_run,
+    find_run_before,
     find_run_until,
     has_pending_suggestion,
     insert_run,
     last_done_until,
+    lease_name,
     save_run,
 )
 from storage.prompts import find_prompt_id
 
 RESUMABLE_FOR = dt.timedelta(hours=48)  # a batch takes up to 24
 LEAVES_OVER = "left unfinished, by other settings or too long ago; a new run was begun"
+TAKEN_OVER = "another run has taken this prompt over, or a call that it had read was forgotten"
 
 EndStatus = Literal["done", "skipped", "failed", "busy", "waiting"]
 
@@ -78,14 +81,14 @@ async def optimize(means: Means, prompt: str, scope: Scope) -> Ended:
     """
     check_settings(means.settings)
     prompt_id = await prompt_id_of(means.database, prompt)
-    lease = Lease(name=f"optimize {prompt_id}", holder=means.seed, for_s=means.lease_s)
+    lease = Lease(name=lease_name(prompt_id), holder=means.seed, for_s=means.lease_s)
     async with means.database.writing() as connection:
         if not await take_lease(connection, lease.name, holder=lease.holder, for_s=lease.for_s):
             return Ended(prompt=prompt, status="busy", reason="another run works on this prompt")
     try:
         return await _run(means, lease, prompt, prompt_id, scope)
     except LeaseLost:
-        return Ended(prompt=prompt, status="busy", reason="another run has taken this prompt over")
+        return Ended(prompt=prompt, status="busy", reason=TAKEN_OVER)
     finally:
         async with means.database.writing() as connection:
             await release_lease(connection, lease.name, holder=lease.holder)
@@ -118,10 +121,12 @@ async def _run(means: Means, lease: Lease, prompt: str, prompt_id: int, scope: S
     if run.status in ENDED:
         return _ended(prompt, run)
     budget = Budget(
-        max_usd=means.settings.optimizer_max_cost_usd, max_tokens=means.settings.optimizer_max_tokens
+        max_usd=means.settings.optimizer_max_cost_usd,
+        max_tokens=means.settings.optimizer_max_tokens,
+        max_month_usd=means.settings.optimizer_max_month_usd,
     )
     ledger = ledger_of(means.database, run.id, means.clock)
-    account = await account_of(means.database, run.id, budget)
+    account = await account_of(means.database, run.id, budget, now=means.clock())
     async with open_claude(means.settings, ledger=ledger, account=account, patience=means.patience) as claude:
         return await _advance(Work(means=means, lease=lease, prompt=prompt, claude=claude), run)
 
@@ -198,8 +203,12 @@ async def _draw(means: Means, lease: Lease, run: OptimizerRun, scope: Scope) -> 
             window=(run.window_start, run.window_end),
             seed=run.seed,
         )
+        before = await find_run_before(connection, run)
     if not seen.trigger.run:
         return await finish(means, lease, run, "skipped", seen.trigger.reason)
+    taken_over = what_was_paid(before, run, seen.plan)
+    if taken_over is not None:
+        return await save(means, lease, run, **taken_over)
     return await save(
         means,
         lease,
@@ -208,6 +217,31 @@ async def _draw(means: Means, lease: Lease, run: OptimizerRun, scope: Scope) -> 
         plan=msgspec.to_builtins(seen.plan),
         sample=msgspec.to_builtins(seen.drawn),
     )
+
+
+def what_was_paid(before: OptimizerRun | None, run: OptimizerRun, plan: Plan | None) -> dict[str, Any] | None:
+    """What of a run that failed for good need not be paid again: its sample, its notes, its patterns.
+
+    The question that it failed at is asked once more; the analyses of its calls are as good as they were. None
+    where there is no such run: of the same settings, about the same versions, drawn in the last 48 hours.
+    """
+    if before is None or before.status != "failed" or before.config_hash != run.config_hash:
+        return None
+    results = before.results or {}
+    drawn_at = results.get("drawn_at", before.started_at.isoformat())
+    is_old = dt.datetime.fromisoformat(drawn_at) < run.started_at - RESUMABLE_FOR
+    if "notes" not in results or "forgotten" in results or is_old:
+        return None
+    if before.plan != msgspec.to_builtins(plan):
+        return None
+    kept = {name: results[name] for name in ("notes", "unread", "earlier", "found") if name in results}
+    return {
+        "status": "reduced" if "found" in kept else "mapped",
+        "seed": before.seed,
+        "plan": before.plan,
+        "sample": before.sample,
+        "results": kept | {"drawn_at": drawn_at},
+    }
 
 
 async def look(

@@ -1,6 +1,7 @@
 """The steps of a run between two questions: pure, from what one stage answered to what the next one is asked."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from domain.citations import Citation, citation_problem
 from domain.fields import Record
@@ -27,10 +28,11 @@ class Found(Record, frozen=True, kw_only=True):
 def map_requests(material: Material, plan: Plan, *, seed: str) -> list[tuple[ReadCall, LlmRequest[Notes]]]:
     """One question a call, about the prompt that answered it."""
     asking = plan.asking("map", seed=seed)
-    return [
+    asked = [
         (item, map_request(item.call, prompt=material.prompts[item.variant], asking=asking))
         for item in material.calls
     ]
+    return [(item, replace(request, unit_id=item.unit_id)) for item, request in asked]
 
 
 def notes_of(call: ReadCall, answer: Notes) -> list[NoteOfCall]:

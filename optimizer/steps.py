@@ -159,9 +159,10 @@ async def _through_the_door(work: Work, run: OptimizerRun, candidate: Candidate)
     """The suggestion and that it was handed over are stored together, or neither."""
     handed = _results(run)["handed"]
     try:
+        enter = await work.means.door(candidate)  # calls are recorded while the gate compares transcripts
         async with work.means.database.writing() as connection:
             await keep_lease(connection, work.lease)
-            suggestion_id = await work.means.door(connection, candidate)
+            suggestion_id = await enter(connection)
             told = {"title": candidate.title, "suggestion_id": suggestion_id, "refusal": None}
             return await save_run(connection, run.id, results=_results(run) | {"handed": [*handed, told]})
     except (DomainError, ValidationError) as refusal:

@@ -97,7 +97,7 @@ async def scores_of(
 
 
 def scored_calls(scores: Sequence[StoredScore], versions: Mapping[str, int]) -> list[ScoredCall]:
-    """As sampling wants them. Nobody tells us who called, so each call is a caller of its own."""
+    """As sampling wants them."""
     names = {version_id: name for name, version_id in versions.items()}
     return [
         ScoredCall(
@@ -106,6 +106,7 @@ def scored_calls(scores: Sequence[StoredScore], versions: Mapping[str, int]) -> 
             segment=item.segment,
             quality=item.quality,
             characters=item.characters,
+            caller=item.caller,
         )
         for item in scores
     ]

@@ -20,8 +20,10 @@ from storage.leases import renew_lease
 from storage.llm_calls import spent_by
 from storage.optimizer_runs import OptimizerRun, RunStatus, save_run
 
-# Judges a candidate and stores it, in the transaction that it is given; its id, or a DomainError.
-type Door = Callable[[AsyncConnection, Candidate], Awaitable[int]]
+# Stores what was judged, in the transaction that it is given; its id, or a DomainError.
+type Entry = Callable[[AsyncConnection], Awaitable[int]]
+# Judges a candidate, before any transaction that writes: its entry, or a DomainError.
+type Door = Callable[[Candidate], Awaitable[Entry]]
 # Told of every step that is saved and every question that is answered: state, how many, of how many.
 type Watch = Callable[[str, int, int], None]
 

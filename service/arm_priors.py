@@ -17,11 +17,27 @@ async def read_priors(
 
     Only a binary goal has one. Counts are never copied: that would lend the new text the old one's certainty.
     """
-    later = [item for item in experiment.variants if item.created_at > experiment.started_at]
-    if not later or experiment.goal_metric.kind != "binary":
+    later = _later(experiment)
+    if not later:
         return {}
     past = await past_arms(connection, experiment.prompt_id, experiment.goal, besides=experiment.id)
     parents = await parents_of(connection, [item.version_id for item in later if item.version_id])
+    return priors_of(experiment, tally, past, parents)
+
+
+def priors_of(
+    experiment: Experiment, tally: Tally, past: BinaryCounts, parents: dict[int, int]
+) -> dict[str, ArmPrior]:
+    """The same as a pure function.
+
+    Parameters
+    ----------
+    past : units and successes of variants of other experiments.
+    parents : the version that a version was made from.
+    """
+    later = _later(experiment)
+    if not later:
+        return {}
     counts = tally.whole(experiment.goal_metric)
     assert isinstance(counts, BinaryCounts)
     rates = (counts.successes + 1.0) / (counts.n + 2.0)
@@ -29,6 +45,12 @@ async def read_priors(
         item.key: new_arm_prior(past, parent_mean=float(rates[_parent(experiment, item, parents)]))
         for item in later
     }
+
+
+def _later(experiment: Experiment) -> list[Variant]:
+    if experiment.goal_metric.kind != "binary":
+        return []
+    return [item for item in experiment.variants if item.created_at > experiment.started_at]
 
 
 def _parent(experiment: Experiment, variant: Variant, parents: dict[int, int]) -> int:

@@ -14,12 +14,12 @@ from domain.errors import (
     VersionOfOtherPrompt,
 )
 from domain.experiments import MAX_VARIANTS, Experiment, NewVariant, Variant, check_bounds
-from engine.allocation import largest_remainder
 from engine.version import ENGINE_VERSION
 from service.claims import claims_of, running_mask
 from service.find import allocation_now, experiment_of, version_of
 from service.known import read_known
-from service.split import bounded, live_variants
+from service.moves import entering_split, served_split_of
+from service.split import live_variants
 from storage.allocations import append_allocation
 from storage.audit import append_audit
 from storage.experiments import insert_variant
@@ -56,11 +56,10 @@ async def add_variant(
         now=now,
     )
     current = (await allocation_now(connection, experiment)).split
-    weights = {variant.key: (1.0 - share) * current[variant.key] for variant in live} | {
-        new.key: share * 10_000
-    }
     grown = await experiment_of(connection, key)
-    await _serve(connection, grown, weights, policy="variant added", now=now)
+    served = await _served(connection, grown, now=now)
+    split = entering_split(grown, served, current, key=new.key, share=share)
+    await _serve(connection, grown, split, policy="variant added", now=now)
     await append_audit(
         connection,
         actor=actor,
@@ -100,7 +99,8 @@ async def retire_variant(
     left = sum(current[other.key] for other in rest)
     weights = {other.key: float(current[other.key]) if left else 1.0 for other in rest}
     shrunk = await experiment_of(connection, key)
-    await _serve(connection, shrunk, weights, policy="variant retired", now=now)
+    split = served_split_of(shrunk, await _served(connection, shrunk, now=now), weights)
+    await _serve(connection, shrunk, split, policy="variant retired", now=now)
     await append_audit(
         connection,
         actor=actor,
@@ -145,17 +145,11 @@ def _default_share(experiment: Experiment) -> float:
 async def _serve(
     connection: AsyncConnection,
     experiment: Experiment,
-    weights: dict[str, float],
+    split: dict[str, int],
     *,
     policy: str,
     now: dt.datetime,
 ) -> None:
-    live = await _served(connection, experiment, now=now)
-    raw = largest_remainder([weights[variant.key] for variant in live])
-    fixed = experiment.policy.name == "fixed"
-    shares = raw if fixed else bounded(experiment.policy, live, raw.astype(float))
-    split = {variant.key: 0 for variant in experiment.variants}
-    split |= {variant.key: int(bp) for variant, bp in zip(live, shares, strict=True)}
     await append_allocation(
         connection,
         experiment_id=experiment.id,

@@ -24,14 +24,15 @@ from storage.audit import append_audit
 from storage.locks import lock_prompt
 from storage.prompts import active_version_id, find_same_content
 from storage.suggestions import insert_suggestion, ledger, run_of
-from storage.transcripts import calls_of
+from storage.transcripts import calls_of, units_with_transcript
 
 
 class Judged(NamedTuple):
-    """What the gate found, and the version that it compared with."""
+    """What the gate found, and what it compared with: the version, and the calls that have a transcript."""
 
     parent: PromptVersion
     result: GateResult
+    calls: frozenset[str]
 
 
 async def judge(connection: AsyncConnection, new: NewSuggestion) -> Judged:
@@ -57,7 +58,7 @@ async def judge(connection: AsyncConnection, new: NewSuggestion) -> Judged:
         gate, parent, candidate, new.evidence, calls, rejected.keys(), rules, prose=new.prose
     )
     _check_passed(result, rejected)
-    return Judged(parent, result)
+    return Judged(parent, result, frozenset(call.unit_id for call in calls))
 
 
 async def propose(
@@ -83,7 +84,7 @@ async def propose(
     """
     prompt_id = await prompt_id_named(connection, new.prompt)
     await lock_prompt(connection, prompt_id)
-    if judged is None or judged.parent != await _parent(connection, new, prompt_id):
+    if judged is None or await _has_changed(connection, new, prompt_id, judged):
         judged = await judge(connection, new)
     earlier = await ledger(connection, prompt_id)
     _check_passed(judged.result, _rejected(earlier))
@@ -101,6 +102,15 @@ async def propose(
         after=told,
     )
     return await suggestion_of(connection, suggestion_id)
+
+
+async def _has_changed(
+    connection: AsyncConnection, new: NewSuggestion, prompt_id: int, judged: Judged
+) -> bool:
+    """Whether another version is active, or a call was forgotten: then nobody may be shown its words."""
+    if judged.parent != await _parent(connection, new, prompt_id):
+        return True
+    return await units_with_transcript(connection, prompt_id, judged.calls) != judged.calls
 
 
 def _rejected(earlier: Sequence[LedgerEntry]) -> dict[str, LedgerEntry]:
@@ -156,7 +166,7 @@ def _units_in(sample: Any) -> Iterator[str]:
 
 
 def _suggestion(new: NewSuggestion, judged: Judged, *, actor: str, now: dt.datetime) -> Suggestion:
-    parent, result = judged
+    parent, result = judged.parent, judged.result
     text = result.system_prompt
     assert text is not None, "the gate passes nothing whose edits cannot be applied"
     return Suggestion(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from domain.callers import mark_of
 from domain.errors import InvalidValue
 from domain.imports import ImportedCall
 from domain.outcomes import NewOutcome, Turn
@@ -42,13 +43,19 @@ def load_redactor(path: str) -> Redactor:
     return redactor
 
 
-def redacted(redactor: Redactor, call: NewOutcome | ImportedCall) -> RedactedTranscript | None:
-    """The transcript of the call without what is personal; None where it has none. Raises what the redactor does."""
+def redacted(
+    redactor: Redactor, call: NewOutcome | ImportedCall, *, caller_key: str = ""
+) -> RedactedTranscript | None:
+    """The transcript of the call without what is personal, with a mark of who called; None where it has none.
+
+    Raises what the redactor does.
+    """
     if call.transcript is None:
         return None
     done = redactor(call.transcript, call.known_values or {})
     _check(done, turns=len(call.transcript))
-    return done
+    caller = None if call.caller is None else mark_of(call.caller, key=caller_key)
+    return msgspec.structs.replace(done, caller=caller)
 
 
 def _check(done: Any, *, turns: int) -> None:
@@ -60,10 +67,10 @@ def _check(done: Any, *, turns: int) -> None:
 
 
 def without_raw[T: (NewOutcome, ImportedCall)](call: T) -> T:
-    """The call without its transcript and the values known of it."""
-    if call.transcript is None and call.known_values is None:
+    """The call without its transcript, the values known of it and who called."""
+    if call.transcript is None and call.known_values is None and call.caller is None:
         return call
-    return msgspec.structs.replace(call, transcript=None, known_values=None)
+    return msgspec.structs.replace(call, transcript=None, known_values=None, caller=None)
 
 
 def check_length(call: NewOutcome | ImportedCall, *, most_bytes: int, pointer: str = "") -> None:

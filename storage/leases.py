@@ -51,6 +51,11 @@ async def release_lease(connection: AsyncConnection, name: str, *, holder: str) 
     return await connection.scalar(sa.delete(leases).where(mine).returning(leases.c.holder)) is not None
 
 
+async def break_lease(connection: AsyncConnection, name: str) -> None:
+    """Take it away from whoever has it: the next renewal says no."""
+    await connection.execute(sa.delete(leases).where(leases.c.name == name))
+
+
 def _insert(connection: AsyncConnection) -> sqlite.Insert | postgresql.Insert:
     return sqlite.insert(leases) if is_sqlite(connection) else postgresql.insert(leases)
 

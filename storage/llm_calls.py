@@ -45,3 +45,10 @@ async def spent_by(connection: AsyncConnection, run_id: int) -> tuple[float, int
     ).where(c.c.run_id == run_id)
     usd, total = (await connection.execute(query)).one()
     return float(usd), int(total)
+
+
+async def spent_since(connection: AsyncConnection, since: dt.datetime, *, besides: int) -> float:
+    """USD of all runs but one since a moment, by when each answer came; unknown bills as for `spent_by`."""
+    usd = sa.func.sum(sa.func.coalesce(c.c.cost_usd, c.c.held_usd))
+    query = sa.select(sa.func.coalesce(usd, 0.0)).where(c.c.at >= since, c.c.run_id != besides)
+    return float((await connection.execute(query)).scalar_one())

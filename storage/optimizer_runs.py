@@ -17,6 +17,11 @@ RunStatus = Literal[
 ENDED: tuple[RunStatus, ...] = ("done", "skipped", "failed")
 
 
+def lease_name(prompt_id: int) -> str:
+    """The lease that a run on the prompt holds."""
+    return f"optimize {prompt_id}"
+
+
 class OptimizerRun(Record, frozen=True, kw_only=True):
     """A run: its plan, its frozen sample and the results of the stages that are behind it."""
 
@@ -81,6 +86,12 @@ async def save_run(connection: AsyncConnection, run_id: int, **values: Any) -> O
     return _run((await connection.execute(query)).one())
 
 
+async def has_ended(connection: AsyncConnection, run_id: int) -> bool:
+    """Whether somebody has ended the run; whoever wants to waits until this transaction is over."""
+    query = sa.select(r.c.status).where(r.c.id == run_id).with_for_update(read=True)
+    return await connection.scalar(query) in ENDED
+
+
 async def find_open_run(
     connection: AsyncConnection, prompt_id: int, *, config_hash: str, since: dt.datetime
 ) -> OptimizerRun | None:
@@ -89,6 +100,18 @@ async def find_open_run(
     query = (
         sa.select(r)
         .where(r.c.prompt_id == prompt_id, r.c.config_hash == config_hash, r.c.started_at >= since, is_open)
+        .order_by(r.c.id.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    return _run(row) if row else None
+
+
+async def find_run_before(connection: AsyncConnection, run: OptimizerRun) -> OptimizerRun | None:
+    """The last run on the prompt before this one, those left out that had too little to read."""
+    query = (
+        sa.select(r)
+        .where(r.c.prompt_id == run.prompt_id, r.c.id < run.id, r.c.status != "skipped")
         .order_by(r.c.id.desc())
         .limit(1)
     )

@@ -19,7 +19,7 @@ _TURNS = sa.select(t.c.unit_id, t.c.turns)
 
 
 class StoredScore(Record, frozen=True, kw_only=True):
-    """A call with its score; `characters` is how long its transcript is as JSON."""
+    """A call with its score; `characters` is how long its transcript is as JSON, `caller` a mark of who called."""
 
     unit_id: str
     version_id: int
@@ -27,6 +27,7 @@ class StoredScore(Record, frozen=True, kw_only=True):
     quality: float
     characters: int
     assigned_at: dt.datetime
+    caller: str | None = None
 
 
 async def read_scores(
@@ -49,6 +50,7 @@ async def read_scores(
             o.c.value.label("quality"),
             sa.func.length(sa.cast(t.c.turns, sa.Text)).label("characters"),
             a.c.assigned_at,
+            t.c.caller,
         )
         .join(o, (o.c.prompt_id == a.c.prompt_id) & (o.c.unit_id == a.c.unit_id) & (o.c.metric == SCORE))
         .join(t, (t.c.prompt_id == a.c.prompt_id) & (t.c.unit_id == a.c.unit_id))

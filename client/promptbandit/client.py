@@ -143,6 +143,7 @@ class Client:
         segment: str | None = None,
         transcript: Sequence[Mapping[str, Any]] | None = None,
         known_values: Mapping[str, str | int | None] | None = None,
+        caller: str | None = None,
     ) -> None:
         """Tell what became of a call; returns at once, the client delivers it in the background.
 
@@ -158,6 +159,8 @@ class Client:
             what is personal before it stores them. A later one replaces the earlier.
         known_values : what the agent knows of the caller, such as `{"caller_name": "Ann Smith"}`: taken out of
             the transcript wherever it stands, and not stored.
+        caller : who called, such as the telephone number or the customer's id, always in one form: the optimizer
+            counts one caller once. The server keeps a keyed hash of it beside the transcript, nothing else.
 
         Raises
         ------
@@ -179,6 +182,7 @@ class Client:
             content_hash=served,
             transcript=transcript,
             known_values=known_values,
+            caller=caller,
         )
         if not self._outbox.put(Waiting(prompt, unit_id, _encoded(outcome))):
             self._warn("full", "the outbox is full: the oldest outcomes are dropped, see Client.stats")

@@ -68,6 +68,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     content_hash: str | None = None
     transcript: Sequence[Mapping[str, Any]] | None = None
     known_values: Mapping[str, str | int | None] | None = None
+    caller: str | None = None
 
 
 class OutcomeResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,14 @@ from domain.redaction.known_values import KnownValues
 
 
 class RedactedTranscript(Record, frozen=True, kw_only=True):
-    """Turns that may be stored, and how many things were taken out of them, by kind."""
+    """Turns that may be stored, and how many things were taken out of them, by kind.
+
+    `caller` is a mark of who called; whoever redacts leaves it out, it is put there afterwards.
+    """
 
     turns: tuple[Turn, ...]
     redactions: dict[str, int]
+    caller: str | None = None
 
 
 class Redactor(Protocol):

@@ -38,6 +38,7 @@ def outcomes_of(prompt: str, units: str) -> list[dict[str, Any]]:
             "metrics": {"resolved": True},
             "transcript": turns_of([told.sentence for told in call], NAMES[number % 3]),
             "known_values": {"caller_name": NAMES[number % 3], "order_id": 40_000 + number},
+            "caller": call[0].text,
         }
         for number, call in enumerate(calls)
     ]
@@ -72,6 +73,8 @@ def test_nothing_personal_arrives_in_the_database_or_the_log(shared: RunningServ
     assert {result["status"] for result in answer.json()["results"]} == {"accepted", "parked"}
     rows = select(shared, "SELECT unit_id FROM transcripts WHERE unit_id LIKE 'private-%'")
     assert len(rows) == len(outcomes)
+    marks = select(shared, "SELECT caller FROM transcripts WHERE unit_id LIKE 'private-%'")
+    assert len({mark for (mark,) in marks}) == len({item["caller"] for item in outcomes})
     stored = dump(shared)
     assert "<PHONE_1>" in stored
     assert left_in(stored) == []
@@ -103,6 +106,8 @@ def test_what_is_refused_leaves_nothing_either(shared: RunningServer):
         good | {"known_values": {"caller_name": 1.5}},
         good | {"known_values": {"caller_name": name * 50}},
         good | {"known_values": name},
+        good | {"caller": [name]},
+        good | {"caller": name * 50},
     ]
     for body in hostile:
         for sent in (body, [body]):

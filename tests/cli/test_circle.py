@@ -131,7 +131,7 @@ async def improve(shop: Shop, analyst: Behaviour) -> Approval:
     """A run of the optimizer through the service's own door, and a manager who approves the text that was read."""
     with LocalProvider(analyst) as local:
         means = means_for(shop.database, local.url, now=shop.now)
-        ended = await optimize(replace(means, door=door_of(lambda: shop.now)), PROMPT, Scope())
+        ended = await optimize(replace(means, door=door_of(shop.database, lambda: shop.now)), PROMPT, Scope())
     assert (ended.status, ended.reason) == ("done", "1 of 1 suggestions stored, 0 refused"), ended
     async with shop.database.writing() as connection:
         (waits,) = await list_suggestions(connection, status="pending", prompt=PROMPT)

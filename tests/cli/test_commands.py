@@ -198,7 +198,8 @@ def transcripts(sqlite_url, tmp_path, calls_file) -> Callable[[], set[str]]:
     with closing(sqlite3.connect(file)) as connection, connection:
         for unit, days in (("call-0", 0), ("call-1", 89), ("call-2", 91)):
             connection.execute(
-                "INSERT INTO transcripts SELECT id, ?, '[]', '{}', datetime('now', ?) || '.000000' FROM prompts",
+                "INSERT INTO transcripts (prompt_id, unit_id, turns, redactions, stored_at)"
+                " SELECT id, ?, '[]', '{}', datetime('now', ?) || '.000000' FROM prompts",
                 (unit, f"-{days} days"),
             )
 
@@ -269,6 +270,7 @@ def test_an_import_redacts_its_transcripts_and_says_how_many(sqlite_url: str, tm
             "metrics": {"resolved": True},
             "transcript": [{"role": "user", "content": "Ada Quist here"}],
             "known_values": {"caller_name": "Ada Quist"},
+            "caller": "Ada Quist's telephone",
         },
         {"unit_id": "silent", "metrics": {"resolved": False}},
     ]
@@ -282,6 +284,7 @@ def test_an_import_redacts_its_transcripts_and_says_how_many(sqlite_url: str, tm
         dump = "".join(connection.iterdump())
     connection.close()
     assert set(rows) == {"spoken", "known"}
+    assert "INSERT INTO \"installation\" VALUES('callers'," in dump
     assert json.loads(rows["known"]) == [{"role": "user", "content": "<CALLER_NAME_1> here"}]
     written = [*(item.text for item in told), "Quist"]
     everywhere = (dump, done.stdout, done.stderr)

@@ -164,13 +164,16 @@ def test_a_transcript_arrives_without_what_is_personal(server):
         for i in range(60):
             client.assign("support", f"call-{i}")
             known = {"caller_name": "Ann Smith"}
-            client.record("support", f"call-{i}", {"resolved": True}, transcript=turns, known_values=known)
+            told = {"transcript": turns, "known_values": known, "caller": "+1 212 555 0147"}
+            client.record("support", f"call-{i}", {"resolved": True}, **told)
         assert client.flush(60)
         assert (client.stats.accepted, client.stats.dropped) == (60, 0)
     stored = [turn for (turn,) in select(server, "SELECT turns FROM transcripts")]
     assert len(stored) == 60
     assert not any("Smith" in str(turn) or "0147" in str(turn) for turn in stored)
     assert "<PHONE_1>" in str(stored[0])
+    ((callers,),) = select(server, "SELECT COUNT(DISTINCT caller) FROM transcripts")
+    assert callers == 1
 
 
 def test_outcomes_are_counted_once_for_the_variant_of_their_call(server):

@@ -19,7 +19,7 @@ from storage.database import Database
 from storage.schema import metadata
 from tests.service.world import add, call, check, outcome, start, stop, tell
 
-HEAD = "0007"
+HEAD = "0008"
 
 
 async def everything(database: Database) -> dict[str, list[Any]]:

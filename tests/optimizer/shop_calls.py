@@ -19,7 +19,7 @@ from domain.redaction import redact
 from optimizer.candidates import Candidate
 from optimizer.plan import Scope
 from optimizer.run import Ended, optimize
-from optimizer.work import Means, Watch
+from optimizer.work import Door, Entry, Means, Watch
 from service.assign import assign
 from service.create_version import create_version
 from service.record import record
@@ -108,8 +108,16 @@ async def take_calls(
     await record(connection, outcomes, now=at, transcripts=redacted)
 
 
-async def gate_door(connection: AsyncConnection, candidate: Candidate) -> int:
+async def gate_door(candidate: Candidate) -> Entry:
     """The real gate over every call of the prompt; what passes is kept in the audit, with the transaction."""
+
+    async def enter(connection: AsyncConnection) -> int:
+        return await _enter(connection, candidate)
+
+    return enter
+
+
+async def _enter(connection: AsyncConnection, candidate: Candidate) -> int:
     parent = await find_version(connection, candidate.parent_version_id)
     assert parent is not None
     rows = (await connection.execute(sa.select(transcripts.c.unit_id, transcripts.c.turns))).all()
@@ -153,6 +161,7 @@ def means_for(
     watch: Watch = lambda _state, _done, _total: None,
     lease_s: float = 3_600.0,
     now: dt.datetime = LATER,
+    door: Door = gate_door,
     **settings: Any,
 ) -> Means:
     """A run against a provider on loopback."""
@@ -167,7 +176,7 @@ def means_for(
         database=database,
         settings=OptimizerSettings(**(own | settings)),
         clock=lambda: now,
-        door=gate_door,
+        door=door,
         seed=seed,
         lease_s=lease_s,
         watch=watch,

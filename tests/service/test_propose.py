@@ -7,16 +7,19 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from cli.optimize import door_of
 from domain.citations import CitedCall
 from domain.errors import GateRefused, InvalidValue, PromptNotFound, SameContent
 from domain.gate import CHECKS
 from domain.outcomes import Turn
 from domain.suggestions import NewSuggestion, Suggestion, SuggestionEvidence
+from optimizer.candidates import Candidate, CandidateEvidence
 from service.activate_version import activate_version
+from service.forget import forget_unit
 from service.propose import Judged, judge, propose
 from service.reject import reject
 from storage.database import Database
-from storage.prompts import find_prompt_id
+from storage.prompts import active_version_id, find_prompt_id
 from storage.schema import optimizer_runs, transcripts
 from storage.suggestions import ledger, list_suggestions
 from storage.transcripts import calls_of
@@ -184,6 +187,50 @@ async def test_a_judgement_about_another_parent_is_not_believed(database: Databa
     with pytest.raises(GateRefused) as refused:
         await ask(database, candidate(), judged)
     assert "anchors" in failed(refused)
+
+
+async def test_a_call_that_is_forgotten_after_the_judgement_is_not_quoted(database: Database):
+    await set_up(database)
+    judged = await judgement(database, candidate())
+    async with database.writing() as connection:
+        await forget_unit(connection, PROMPT, EVIDENCE[0].unit_id, actor=ACTOR, now=NOW)
+    with pytest.raises(GateRefused) as refused:
+        await ask(database, candidate(), judged)
+    assert "evidence" in failed(refused)
+    assert await stored(database) == []
+
+
+async def test_the_optimizers_door_judges_while_others_write(database: Database):
+    """SQLite has one writer: the gate would wait for it here, and calls would wait for the gate."""
+    await set_up(database)
+    given = {name: getattr(candidate(), name) for name in ("prompt", "title", "expected_effect", "risk")}
+    quotes = [CandidateEvidence(**msgspec.to_builtins(item)) for item in EVIDENCE]
+    run_id = await a_run(database, None)
+    made = Candidate(
+        **given,
+        parent_version_id=1,
+        edits=(HONEST_EDIT,),
+        evidence=tuple(quotes),
+        patterns=(),
+        objection=None,
+        run_id=run_id,
+        cost_usd=0.1,
+    )
+    async with database.writing():
+        version = await parent_of(database)
+        enter = await door_of(database, lambda: NOW)(msgspec.structs.replace(made, parent_version_id=version))
+    async with database.writing() as connection:
+        number = await enter(connection)
+    assert [item.id for item in await stored(database)] == [number]
+
+
+async def parent_of(database: Database) -> int:
+    async with database.reading() as connection:
+        prompt_id = await find_prompt_id(connection, PROMPT)
+        assert prompt_id is not None
+        found = await active_version_id(connection, prompt_id)
+    assert found is not None
+    return found
 
 
 async def test_what_a_version_says_already_is_not_suggested(database: Database):
