@@ -278,6 +278,18 @@ def expected_loss_against(posterior: BetaPosterior, *, control: int) -> Float64[
     return _against(posterior, control).loss
 
 
+def against(posterior: BetaPosterior, *, control: int) -> Against:
+    """`probability_better`, `probability_worse` and `expected_loss_against` from one table, with the same digits.
+
+    Examples
+    --------
+    >>> found = against(BetaPosterior(np.array([1.0, 2.0]), np.array([2.0, 1.0])), control=0)
+    >>> found.better.round(4), found.loss.round(4)
+    (array([0.5   , 0.8333]), array([0.    , 0.0333]))
+    """
+    return _against(posterior, control)
+
+
 def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.95) -> Lift:
     """Absolute and relative lift of each arm over the control, with exact equal-tailed intervals.
 
