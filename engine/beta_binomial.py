@@ -12,7 +12,7 @@ from scipy import special
 from engine import beta_comparison
 from engine.beta_comparison import Against, against_control, mean_difference
 from engine.beta_difference import difference_quantile, ratio_quantile
-from engine.beta_quantiles import lift_quantiles
+from engine.beta_pairs import lift_quantiles
 from engine.checks import (
     Numbers,
     check_arm,

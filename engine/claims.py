@@ -104,7 +104,7 @@ def _shown_on_goal(
     plan, goal = observed.plan, observed.plan.goal_metric
 
     def shown(claim: Claim, limit: float) -> bool:
-        return observed.log_e_max(goal.name, index, claim) >= limit
+        return bool(observed.log_e_max(goal.name, index, claim) >= limit)
 
     if goal.kind != "amount" and observed.tests is not None:
         equivalent = shown("not_above", limits.equivalence) and shown("not_below", limits.equivalence)

@@ -45,10 +45,11 @@ class Counts:
 
     Examples
     --------
-    >>> rows = [{"variant": "a", "metric": "resolved", "n": 10, "total": 7, "total_sq": 7}]
+    >>> rows = [{"variant": "a", "metric": "assigned", "n": 12, "total": 0, "total_sq": 0}]
+    >>> rows += [{"variant": "a", "metric": "resolved", "n": 10, "total": 7, "total_sq": 7}]
     >>> monday = Counts.from_rows(rows)
     >>> (monday + monday).arms, (monday + monday).units
-    (['a'], 20)
+    (['a'], 24)
     """
 
     cells: Mapping[tuple[Place, str], Cell]
@@ -68,13 +69,13 @@ class Counts:
         for row in rows:
             place = Place(row.get("allocation", 0), str(row.get("segment") or ""), str(row["variant"]))
             cell = Cell(int(row["n"]), float(row["total"]), float(row["total_sq"]))
-            _add(cells, (place, str(row["metric"])), cell)
+            add_cell(cells, (place, str(row["metric"])), cell)
         return cls(cells, splits or {})
 
     def __add__(self, other: "Counts") -> "Counts":
         cells = dict(self.cells)
         for key, cell in other.cells.items():
-            _add(cells, key, cell)
+            add_cell(cells, key, cell)
         for label in self.splits.keys() & other.splits.keys():
             if not _same(self.splits[label], other.splits[label]):
                 raise ValueError(
@@ -176,7 +177,8 @@ def _probability(counts: Counts, plan: Plan, labels: Sequence[Label], tally: Tal
     return found
 
 
-def _add(cells: dict[tuple[Place, str], Cell], key: tuple[Place, str], cell: Cell) -> None:
+def add_cell(cells: dict[tuple[Place, str], Cell], key: tuple[Place, str], cell: Cell) -> None:
+    """Add to what stands in one place for one metric."""
     old = cells.get(key, Cell(0, 0.0, 0.0))
     cells[key] = Cell(old.n + cell.n, old.total + cell.total, old.total_sq + cell.total_sq)
 

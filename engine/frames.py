@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.counts import ALMOST, Cell, Counts, Label, Place, Splits
+from engine.counts import ALMOST, Cell, Counts, Label, Place, Splits, add_cell
 from engine.metrics import ASSIGNED, Metric
 
 type Row = Mapping[str, Any]
@@ -64,9 +64,9 @@ def counts_of_frame(frame: Any, columns: Columns, *, splits: Splits | None = Non
     cells: dict[tuple[Place, str], Cell] = {}
     for row in rows:
         place = _place(row)
-        _add(cells, (place, ASSIGNED), Cell(int(row["units"]), 0.0, 0.0))
+        add_cell(cells, (place, ASSIGNED), Cell(int(row["units"]), 0.0, 0.0))
         for index, metric in enumerate(columns.metrics):
-            _add(cells, (place, metric.name), _cell(row, index, metric, table, columns))
+            add_cell(cells, (place, metric.name), _cell(row, index, metric, table, columns))
     found = splits or (_splits(rows) if columns.probability else {})
     return Counts(cells, found)
 
@@ -110,9 +110,12 @@ def _grouped(table: Any, columns: Columns) -> list[Row]:
     values = [nw.col(columns.named[role]).alias(role) for role in given]
     sums = [nw.len().alias("units")]
     for index, metric in enumerate(columns.metrics):
+        is_boolean = schema[metric.name] == nw.Boolean
         value = nw.col(metric.name).cast(nw.Float64)
-        values += [value.alias(f"x{index}"), (value * value).alias(f"xx{index}")]
-        sums += _sums(index, metric, is_boolean=schema[metric.name] == nw.Boolean)
+        values.append(value.alias(f"x{index}"))
+        if not is_boolean:
+            values.append((value * value).alias(f"xx{index}"))
+        sums += _sums(index, metric, is_boolean=is_boolean)
     if columns.probability:
         values.append(nw.col(columns.probability).cast(nw.Float64).alias("probability"))
         sums += [nw.col("probability").min().alias("least"), nw.col("probability").max().alias("most")]
@@ -121,19 +124,15 @@ def _grouped(table: Any, columns: Columns) -> list[Row]:
 
 
 def _sums(index: int, metric: Metric, *, is_boolean: bool) -> list[Any]:
+    """n, sum, sum of squares, and the ends that say whether the values are possible; zeros and ones need two."""
     import narwhals.stable.v2 as nw
 
-    value, square = nw.col(f"x{index}"), nw.col(f"xx{index}")
-    sums = [
-        value.count().alias(f"n{index}"),
-        value.sum().alias(f"total{index}"),
-        square.sum().alias(f"total_sq{index}"),
-    ]
-    if not is_boolean:
-        sums.append(value.min().alias(f"low{index}"))
-    if not is_boolean and metric.kind != "amount":
-        sums.append(value.max().alias(f"high{index}"))
-    return sums
+    value = nw.col(f"x{index}")
+    sums = [value.count().alias(f"n{index}"), value.sum().alias(f"total{index}")]
+    if is_boolean:
+        return sums
+    sums += [nw.col(f"xx{index}").sum().alias(f"total_sq{index}"), value.min().alias(f"low{index}")]
+    return sums if metric.kind == "amount" else [*sums, value.max().alias(f"high{index}")]
 
 
 def _collected(found: Any) -> Any:
@@ -151,7 +150,8 @@ def _cell(row: Row, index: int, metric: Metric, table: Any, columns: Columns) ->
     n = int(row[f"n{index}"])
     if n == 0:
         return Cell(0, 0.0, 0.0)
-    total, total_sq = float(row[f"total{index}"]), float(row[f"total_sq{index}"])
+    total = float(row[f"total{index}"])
+    total_sq = float(row.get(f"total_sq{index}", total))
     if total != total:
         raise ValueError(
             f"column {metric.name!r} holds NaN, must hold numbers or null; write null for a missing outcome"
@@ -248,11 +248,6 @@ def _place(row: Row) -> Place:
         "" if _is_missing(segment) else str(segment),
         str(row["arm"]),
     )
-
-
-def _add(cells: dict[tuple[Place, str], Cell], key: tuple[Place, str], cell: Cell) -> None:
-    old = cells.get(key)
-    cells[key] = cell if old is None else Cell(*(a + b for a, b in zip(old, cell, strict=True)))
 
 
 def _is_missing(value: Any) -> bool:

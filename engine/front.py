@@ -91,7 +91,7 @@ class Study:
     --------
     >>> study = Study(arm="variant", control="v1", metrics=[Binary("resolved", goal=True)])
     >>> found = study.analyze({"resolved": {"v1": (820, 1000), "v2": (860, 1000)}})
-    >>> found["resolved"]["v2"].probability_better.__round__(4)
+    >>> round(found["resolved"]["v2"].probability_better, 4)
     0.9926
     """
 

@@ -82,17 +82,19 @@ def _parts(table: Any) -> Iterator[Any]:
 
 
 def _tables(batches: Any) -> Iterator[Any]:
-    import pyarrow
-
     for batch in batches:
-        yield pyarrow.Table.from_batches([batch])
+        yield _arrow().from_batches([batch])
 
 
 def _tables_of_rows(rows: Any) -> Iterator[Any]:
-    import pyarrow
-
     for some in batched(rows, UNITS_AT_ONCE):
-        yield pyarrow.Table.from_pylist([row.asDict() for row in some])
+        yield _arrow().from_pylist([row.asDict() for row in some])
+
+
+def _arrow() -> Any:
+    from pyarrow import Table  # type: ignore[import-untyped]
+
+    return Table
 
 
 def _block(part: Any, columns: Columns, plan: Plan, split: Mapping[Label, np.ndarray]) -> Block:

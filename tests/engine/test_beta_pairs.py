@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.beta_difference import difference_quantile, ratio_quantile
-from engine.beta_quantiles import lift_quantiles
+from engine.beta_pairs import lift_quantiles
 
 shape = st.floats(0.7, 4.5).map(lambda power: 10.0**power)  # 5 to 30 000
 pairs = st.lists(st.tuples(shape, shape), min_size=2, max_size=4)
