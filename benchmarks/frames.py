@@ -68,10 +68,10 @@ def bare(events: Any) -> Callable[[], object]:
     return plan.collect
 
 
-def ours(events: Any) -> Callable[[], object]:
+def study() -> Any:
     import engine as ab
 
-    study = ab.Study(
+    return ab.Study(
         arm="variant",
         control="v1",
         metrics=[
@@ -80,7 +80,11 @@ def ours(events: Any) -> Callable[[], object]:
             ab.Amount("duration_s", better="decrease"),
         ],
     )
-    return lambda: study.analyze(events).to_dict()
+
+
+def ours(events: Any) -> Callable[[], object]:
+    asked = study()
+    return lambda: asked.analyze(events).to_dict()
 
 
 def tea_tasting(events: Any) -> Callable[[], object]:

@@ -41,7 +41,7 @@ class Counts:
     Attributes
     ----------
     cells : By place and metric; `assigned` counts units, with or without an outcome.
-    splits : The share of each arm in each allocation; empty where it is not known.
+    splits : The share of each arm in each allocation, as far as it is known.
 
     Examples
     --------
@@ -82,7 +82,9 @@ class Counts:
                     f"allocation {label!r} has the splits {dict(self.splits[label])} and {dict(other.splits[label])}, "
                     "must be one; give each split an allocation of its own"
                 )
-        return Counts(cells, {**self.splits, **other.splits})
+        labels = self.splits.keys() | other.splits.keys()
+        splits = {label: {**self.splits.get(label, {}), **other.splits.get(label, {})} for label in labels}
+        return Counts(cells, splits)
 
     @property
     def arms(self) -> list[str]:
@@ -166,15 +168,21 @@ def _probability(counts: Counts, plan: Plan, labels: Sequence[Label], tally: Tal
     unknown = [label for label in labels if label not in counts.splits]
     if unknown:
         raise ValueError(f"splits lack allocation {unknown[0]!r}, must have every one of {labels}")
-    shares = [[counts.splits[label].get(name, 0.0) for name in plan.arms] for label in labels]
-    found = np.array(shares, dtype=np.float64)
-    for label, split in zip(labels, found, strict=True):
-        if abs(split.sum() - 1.0) > ALMOST or (split < 0.0).any():
-            raise ValueError(
-                f"the split of allocation {label!r} adds up to {split.sum():.6g}, must be 1 with no negative share; "
-                "give the share of every arm"
-            )
-    return found
+    return np.array([completed(label, counts.splits[label], plan.arms) for label in labels])
+
+
+def completed(label: Label, split: Mapping[str, float | int], arms: Sequence[str]) -> list[float]:
+    """The share of each arm; the one arm that does not say its own, because it got no unit, has the rest."""
+    silent = [arm for arm in arms if arm not in split]
+    rest = 1.0 - sum(split.values())
+    if rest > ALMOST and len(silent) == 1:
+        split = {**split, silent[0]: rest}
+    elif abs(rest) > ALMOST or min(split.values(), default=0.0) < 0.0:
+        raise ValueError(
+            f"the split of allocation {label!r} adds up to {1.0 - rest:.6g}, must be 1 with no negative share; "
+            "tell the share of every arm"
+        )
+    return [float(split.get(arm, 0.0)) for arm in arms]
 
 
 def add_cell(cells: dict[tuple[Place, str], Cell], key: tuple[Place, str], cell: Cell) -> None:
@@ -189,7 +197,7 @@ def _name(key: tuple[Place, str]) -> tuple[str, str, str, str]:
 
 
 def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return all(abs(one.get(arm, 0.0) - other.get(arm, 0.0)) <= ALMOST for arm in one.keys() | other.keys())
+    return all(abs(one[arm] - other[arm]) <= ALMOST for arm in one.keys() & other.keys())
 
 
 def in_order(labels: Iterable[Any]) -> list[Any]:

@@ -4,8 +4,7 @@ It holds the numbers of the HTTP report, unrounded; only what is printed is roun
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -231,13 +230,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if kind is dict:
         return {key: _plain(item) for key, item in value.items()}
-    return {name: _plain(getattr(value, name)) for name in _names(kind)}
+    return {name: _plain(getattr(value, name)) for name in value.__match_args__}
 
 
-# Asking `dataclasses` about each of the hundreds of values took a quarter of a report's time.
+# Asked by type, and records by `__match_args__`: `dataclasses.asdict` took a quarter of a report's time.
 _LEAVES = frozenset({float, int, str, bool, type(None)})
-
-
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))

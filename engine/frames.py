@@ -207,7 +207,7 @@ def _check_units(table: Any, columns: Columns) -> None:
 
 
 def _splits(rows: Sequence[Row]) -> dict[Label, dict[str, float]]:
-    """The splits, from the probability of what each unit was given."""
+    """The splits, from the probability of what each unit was given; an arm without units does not say its own."""
     splits: dict[Label, dict[str, float]] = {}
     for row in rows:
         place, least, most = _place(row), row["least"], row["most"]
@@ -222,22 +222,7 @@ def _splits(rows: Sequence[Row]) -> dict[Label, dict[str, float]]:
                 f"the probability of arm {place.arm!r} goes from {min(least, known):g} to {max(most, known):g} within "
                 f"allocation {place.allocation!r}, must stand still; name the column of allocations"
             )
-    arms = {arm for split in splits.values() for arm in split}
-    return {label: _completed(label, split, arms) for label, split in splits.items()}
-
-
-def _completed(label: Label, split: dict[str, float], arms: set[str]) -> dict[str, float]:
-    """An arm that got no unit has what the others leave."""
-    rest = 1.0 - sum(split.values())
-    silent = sorted(arms - split.keys())
-    if abs(rest) <= ALMOST:
-        return split
-    if rest > 0.0 and len(silent) == 1:
-        return split | {silent[0]: rest}
-    raise ValueError(
-        f"the probabilities of allocation {label!r} add up to {1.0 - rest:.6g}, must be 1; "
-        "tell the splits, because arms without a unit do not say theirs"
-    )
+    return splits
 
 
 def _place(row: Row) -> Place:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.counts import Counts, Label
+from engine.counts import Counts, Label, completed
 from engine.evidence import Block
 from engine.frames import Columns, checked_table
 from engine.observed import Plan
@@ -38,10 +38,7 @@ def blocks_of_frame(frame: Any, columns: Columns, plan: Plan, counts: Counts) ->
         raise ValueError(
             "the split is not known, must be; name the column of probabilities, or tell the splits"
         )
-    split = {
-        label: np.array([float(shares.get(arm, 0.0)) for arm in plan.arms])
-        for label, shares in counts.splits.items()
-    }
+    split = {label: np.array(completed(label, known, plan.arms)) for label, known in counts.splits.items()}
     for part in _parts(_sorted(frame, columns)):
         yield _block(part, columns, plan, split)
 
