@@ -11,7 +11,6 @@ from jaxtyping import Float64
 
 from engine.beta_logit import Sketch, Tables, tabulate
 from engine.beta_overlap import solve_overlap
-from engine.beta_pairs import chances_and_losses
 from engine.checks import check_arm
 from engine.quadrature import TOLERANCE, sum_of_others
 
@@ -114,10 +113,8 @@ def against_control(alpha: Shapes, beta: Shapes, control: int) -> Against:
     10^8 trials would take a gigabyte.
     """
     c = check_arm(control, arms=alpha.size)
-    better, loss = chances_and_losses(alpha, beta, c)
-    better[c], loss[c], gap = 0.5, 0.0, 0.0
-    worse = 1.0 - better
-    others = np.flatnonzero(np.isnan(better))
+    better, worse, loss, gap = np.full(alpha.size, 0.5), np.full(alpha.size, 0.5), np.zeros(alpha.size), 0.0
+    others = np.delete(np.arange(alpha.size), c)
     for start in range(0, others.size, 8):
         arms = others[start : start + 8]
         part = _against_first(alpha[np.append(c, arms)], beta[np.append(c, arms)])

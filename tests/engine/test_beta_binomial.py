@@ -586,7 +586,7 @@ def test_a_table_that_misses_a_sum_of_one_is_refined_and_then_refused(monkeypatc
     ):
         probability_best(arms)
     with pytest.raises(ArithmeticError, match="miss a sum of 1"):
-        probability_better(posterior_of([(3, 1), (2, 2)]), control=0)  # no ordinary pair: those need no table
+        probability_better(arms, control=0)
 
 
 def test_a_sweep_that_misses_a_sum_of_one_is_replaced_by_the_whole_table(monkeypatch):
