@@ -64,6 +64,8 @@ $(BENCH_STAMP): requirements-bench.lock pyproject.toml | $(filter .uv/bin/uv,$(U
 bench: setup $(BENCH_STAMP) ## what things cost beside their rivals, as ratios in one run (20 minutes)
 	$(BENCH_PYTHON) -m benchmarks.best_arm --write-docs
 	$(BENCH_PYTHON) -m benchmarks.decisions --write-docs
+	$(BENCH_PYTHON) -m benchmarks.front --write-docs
+	$(BENCH_PYTHON) -m benchmarks.frames --write-docs
 	$(BENCH_PYTHON) -m benchmarks.simulation_speed
 	$(PYTHON) -m benchmarks.bandits
 	$(PYTHON) -m benchmarks.report_cost

@@ -214,7 +214,7 @@ def recommends_switch(known: Known, *, now: dt.datetime) -> bool:
 
 def acts_on_p(known: Known) -> bool:
     """A rule that we do not use: some variant is better than the control with p < 0.05, at this look."""
-    counts = known.tally.whole(GOAL)
+    counts = known.tally.whole(GOAL.measure)
     assert isinstance(counts, BinaryCounts)
     test = z_test(counts, control=0)
     enough = np.minimum(counts.n, counts.n[0]) >= LEAST_TOLD

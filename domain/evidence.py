@@ -1,11 +1,9 @@
 """What the always-valid tests know of one metric: how far they have read, and the wealth of each."""
 
 import datetime as dt
-from typing import Literal
 
 from domain.fields import Record
-
-Claim = Literal["better", "worse", "not_above", "not_below", "harmed", "missing"]
+from engine.metrics import Claim
 
 
 class Process(Record, frozen=True, kw_only=True):

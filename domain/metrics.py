@@ -1,19 +1,16 @@
 """Metrics: what is measured about a call, which direction is better, and which values are possible."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
 from domain.errors import InvalidValue
 from domain.fields import MetricName, Record, Request
 from domain.json_rules import escape_pointer
+from engine import metrics as measures
+from engine.metrics import ASSIGNED, Direction, Kind, Role
 
-Kind = Literal["binary", "score", "amount"]
-Direction = Literal["increase", "decrease"]
-Role = Literal["goal", "secondary", "guardrail"]
-
-ASSIGNED = "assigned"  # the row of `counts` that counts units, not outcomes; no metric may take the name
 MAX_AMOUNT = 1e12
 MAX_SECONDS = 30 * 86_400.0  # nobody is on the phone for a month: it is milliseconds sent as seconds
 
@@ -32,6 +29,11 @@ class Metric(Record, frozen=True, kw_only=True):
     def sign(self) -> float:
         """1 where more is better, -1 where less is: times a difference, higher is better."""
         return 1.0 if self.direction == "increase" else -1.0
+
+    @property
+    def measure(self) -> measures.Metric:
+        """The same as the engine takes it."""
+        return measures.Metric(self.name, self.kind, self.direction, self.role, self.margin)
 
 
 class NewMetric(Request, frozen=True, kw_only=True):

@@ -1,5 +1,7 @@
 """Pure numerics: arrays in, frozen results out. No storage, no HTTP, no clock; numpy and scipy only.
 
+`frames` and `ordered` alone know frames, and load narwhals when one comes.
+
 The data flow, one module a step:
 
 1. `assignment`: salt and unit become a bucket, bucket and split become an arm.
@@ -10,6 +12,8 @@ The data flow, one module a step:
 5. `beta_binomial`, `normal`, `periods`, `prior`: belief, posteriors of each arm.
 6. `thompson`: posteriors become the split we wish for; `allocation` makes it one that can be served.
 7. `sample_ratio`, `guardrails`, `decision`: may the data be trusted, does a variant harm, what to do.
+8. `conclusion`: all of it about one experiment, as the report shows it; `front`: `compare` and `Study`, from
+   counts or any frame to the same numbers.
 
 `simulation` plays whole experiments, to see how often all this is wrong.
 
@@ -25,9 +29,13 @@ if TYPE_CHECKING:
     from engine.allocation import largest_remainder, served_split
     from engine.assignment import arm_of, bucket
     from engine.beta_binomial import BestArm, BetaPosterior, best_arm
+    from engine.counts import Counts
     from engine.decision import recommend
+    from engine.findings import Findings
+    from engine.front import Study, compare
     from engine.guardrails import guardrail_status
     from engine.means import WelchTest, welch_test
+    from engine.metrics import Amount, Binary, Metric, Score
     from engine.multiplicity import benjamini_hochberg, e_benjamini_hochberg, holm
     from engine.normal import NormalPosterior
     from engine.off_policy import PolicyValue, doubly_robust, effective_sample_size, ips, snips
@@ -44,13 +52,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AipwEstimate",
+    "Amount",
     "ArmPrior",
     "BestArm",
     "BetaPosterior",
+    "Binary",
     "BinaryCounts",
+    "Counts",
     "EProcess",
+    "Findings",
     "History",
     "Interval",
+    "Metric",
     "Moments",
     "NormalPosterior",
     "Policy",
@@ -58,7 +71,9 @@ __all__ = [
     "SampleRatioTest",
     "SampleSize",
     "Scenario",
+    "Score",
     "StratifiedEstimate",
+    "Study",
     "WelchTest",
     "ZTest",
     "aipw_estimate",
@@ -66,6 +81,7 @@ __all__ = [
     "benjamini_hochberg",
     "best_arm",
     "bucket",
+    "compare",
     "confidence_sequence",
     "days_needed",
     "doubly_robust",
@@ -98,13 +114,18 @@ __all__ = [
 # A process that only assigns must not wait for numpy and scipy (0.5 to 1 s).
 _MODULE_OF = {
     "AipwEstimate": "adaptive",
+    "Amount": "metrics",
     "ArmPrior": "prior",
     "BestArm": "beta_binomial",
     "BetaPosterior": "beta_binomial",
+    "Binary": "metrics",
     "BinaryCounts": "statistics",
+    "Counts": "counts",
     "EProcess": "sequential",
+    "Findings": "findings",
     "History": "simulation",
     "Interval": "statistics",
+    "Metric": "metrics",
     "Moments": "statistics",
     "NormalPosterior": "normal",
     "Policy": "simulated_policy",
@@ -112,7 +133,9 @@ _MODULE_OF = {
     "SampleRatioTest": "sample_ratio",
     "SampleSize": "power",
     "Scenario": "simulation",
+    "Score": "metrics",
     "StratifiedEstimate": "strata",
+    "Study": "front",
     "WelchTest": "means",
     "ZTest": "proportions",
     "aipw_estimate": "adaptive",
@@ -120,6 +143,7 @@ _MODULE_OF = {
     "benjamini_hochberg": "multiplicity",
     "best_arm": "beta_binomial",
     "bucket": "assignment",
+    "compare": "front",
     "confidence_sequence": "sequential",
     "days_needed": "power",
     "doubly_robust": "off_policy",

@@ -99,9 +99,7 @@ def aipw_estimate(
     rule = "must be 0 where the split has no share for the arm; check the order of the allocations"
     refuse_where(unserved, moments.n, name="statistics.n", rule=rule)
     lines = _pseudo_outcomes(moments, pi, in_unit_interval)
-    found = [_contrast(lines, moments, pi, arm, control, in_unit_interval) for arm in range(arms)]
-    estimate, error, n = (np.stack(part, axis=-1) for part in zip(*found, strict=True))
-    return AipwEstimate(estimate=estimate, standard_error=error, n=n)
+    return _contrasts(lines, moments, pi, control, in_unit_interval)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,48 +141,65 @@ def _before(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.cumsum(values, axis=-2) - values)
 
 
-def _contrast(
-    lines: _Lines, moments: Moments, pi: np.ndarray, arm: int, control: int, in_unit_interval: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    both = (pi[..., arm] > 0.0) & (pi[..., control] > 0.0)
-    n = np.where(both[..., None], moments.n, 0).astype(np.float64)
-    units = np.asarray(n.sum(axis=(-2, -1)))
-    nothing = np.full(units.shape, np.nan)
-    if arm == control:
-        return nothing, nothing, units
-    apart = lines.prediction[..., arm] - lines.prediction[..., control]
-    given = _Line(lines.slope[..., arm], lines.offset[..., arm] - lines.prediction[..., control])
-    held = _Line(-lines.slope[..., control], lines.prediction[..., arm] - lines.offset[..., control])
-    rest = n.sum(axis=-1) - n[..., arm] - n[..., control]
-    first = np.where(both, given.total(moments, arm) + held.total(moments, control) + rest * apart, 0.0)
-    second = np.where(
-        both, given.squares(moments, arm) + held.squares(moments, control) + rest * apart**2, 0.0
-    )
-    known = (n[..., arm].sum(axis=-1) > 0) & (n[..., control].sum(axis=-1) > 0)
+def _contrasts(
+    lines: _Lines, moments: Moments, pi: np.ndarray, control: int, in_unit_interval: bool
+) -> AipwEstimate:
+    """All arms at once; from here on arrays have shape (..., arm, allocation)."""
+    slope, offset, prediction = _turned(lines.slope), _turned(lines.offset), _turned(lines.prediction)
+    sums = _Sums(_turned(moments.n), _turned(moments.total), _turned(moments.total_sq))
+    n, base = sums.n.astype(np.float64), slice(control, control + 1)
+    of_control = sums.of(base)
+    served = _turned(pi) > 0.0
+    both = served & served[..., base, :]
+    mine, theirs = np.where(both, n, 0.0), np.where(both, n[..., base, :], 0.0)
+    everyone = np.where(both, n.sum(axis=-2, keepdims=True), 0.0)
+    apart = prediction - prediction[..., base, :]
+    given = _Line(slope, offset - prediction[..., base, :])
+    held = _Line(-slope[..., base, :], prediction - offset[..., base, :])
+    rest = everyone - mine - theirs
+    first = np.where(both, given.total(sums) + held.total(of_control) + rest * apart, 0.0)
+    second = np.where(both, given.squares(sums) + held.squares(of_control) + rest * apart**2, 0.0)
+    units, mine, theirs = everyone.sum(axis=-1), mine.sum(axis=-1), theirs.sum(axis=-1)
+    known = (mine > 0) & (theirs > 0) & (np.arange(pi.shape[-1]) != control)
     size = np.where(known, units, np.nan)
     mean = first.sum(axis=-1) / size
     variance = np.maximum(second.sum(axis=-1) / size - mean**2, 0.0) / size
     if in_unit_interval:
         with np.errstate(divide="ignore"):
-            variance = variance + n[..., arm].sum(axis=-1) ** -2.0 + n[..., control].sum(axis=-1) ** -2.0
-    return np.asarray(mean), np.asarray(np.sqrt(variance)), units
+            variance = variance + mine**-2.0 + theirs**-2.0
+    return AipwEstimate(estimate=mean, standard_error=np.sqrt(variance), n=units)
+
+
+def _turned(values: np.ndarray) -> np.ndarray:
+    """Arms before allocations: sums run over the last axis, where numpy adds pairwise and loses least."""
+    return np.ascontiguousarray(np.swapaxes(values, -1, -2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    """Moments, shape (..., arm, allocation)."""
+
+    n: np.ndarray
+    total: np.ndarray
+    total_sq: np.ndarray
+
+    def of(self, arms: slice) -> "_Sums":
+        return _Sums(self.n[..., arms, :], self.total[..., arms, :], self.total_sq[..., arms, :])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Line:
-    """slope y + offset, shape (..., allocation)."""
+    """slope y + offset, shape (..., arm, allocation)."""
 
     slope: np.ndarray
     offset: np.ndarray
 
-    def total(self, moments: Moments, arm: int) -> np.ndarray:
-        return np.asarray(self.slope * moments.total[..., arm] + moments.n[..., arm] * self.offset)
+    def total(self, sums: _Sums) -> np.ndarray:
+        return np.asarray(self.slope * sums.total + sums.n * self.offset)
 
-    def squares(self, moments: Moments, arm: int) -> np.ndarray:
-        mixed = 2.0 * self.slope * self.offset * moments.total[..., arm]
-        return np.asarray(
-            self.slope**2 * moments.total_sq[..., arm] + mixed + moments.n[..., arm] * self.offset**2
-        )
+    def squares(self, sums: _Sums) -> np.ndarray:
+        mixed = 2.0 * self.slope * self.offset * sums.total
+        return np.asarray(self.slope**2 * sums.total_sq + mixed + sums.n * self.offset**2)
 
 
 def _probabilities(values: Numbers) -> Float64[np.ndarray, "..."]:

@@ -12,6 +12,7 @@ from scipy import special
 from engine import beta_comparison
 from engine.beta_comparison import Against, against_control, mean_difference
 from engine.beta_difference import difference_quantile, ratio_quantile
+from engine.beta_pairs import lift_quantiles
 from engine.checks import (
     Numbers,
     check_arm,
@@ -278,6 +279,18 @@ def expected_loss_against(posterior: BetaPosterior, *, control: int) -> Float64[
     return _against(posterior, control).loss
 
 
+def against(posterior: BetaPosterior, *, control: int) -> Against:
+    """`probability_better`, `probability_worse` and `expected_loss_against` from one table, with the same digits.
+
+    Examples
+    --------
+    >>> found = against(BetaPosterior(np.array([1.0, 2.0]), np.array([2.0, 1.0])), control=0)
+    >>> found.better.round(4), found.loss.round(4)
+    (array([0.5   , 0.8333]), array([0.    , 0.0333]))
+    """
+    return _against(posterior, control)
+
+
 def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.95) -> Lift:
     """Absolute and relative lift of each arm over the control, with exact equal-tailed intervals.
 
@@ -312,8 +325,9 @@ def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.
     arms = posterior.alpha.size
     check_arm(control, arms=arms)
     shapes = list(zip(posterior.alpha.tolist(), posterior.beta.tolist(), strict=True))
-    rows = np.zeros((arms, 5))
-    for arm in set(range(arms)) - {control}:
+    rows = lift_quantiles(posterior.alpha, posterior.beta, control, tail)
+    rows[control] = 0.0
+    for arm in np.flatnonzero(np.isnan(rows).any(axis=1)).tolist():
         pair = shapes[control], shapes[arm]
         absolute = [difference_quantile(*pair, tail, upper=upper) for upper in (False, True)]
         quantiles = ((0.5, False), (tail, False), (tail, True))

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import special
 
-from engine.beta_binomial import Lift
+from engine import normal_comparison
+from engine.beta_binomial import BestArm, Lift
 from engine.checks import check_arm, check_confidence_level, refuse_where
-from engine.normal_comparison import best_arm, shortfall, standardised
+from engine.normal_comparison import shortfall, standardised
 from engine.statistics import Interval, Moments
 
 # The ratio's distribution ignores that the control's mean may have the other sign: 3e-5 at 4 sd.
@@ -88,6 +89,19 @@ class NormalPosterior:
         reach = -float(special.ndtri(tail)) * self.sd
         centre = np.where(np.isfinite(self.sd), self.mean, 0.0)
         return Interval(lower=centre - reach, upper=centre + reach)
+
+
+def best_arm(posterior: NormalPosterior) -> BestArm:
+    """`probability_best` and `expected_loss` from one integration, with the same digits.
+
+    Examples
+    --------
+    >>> best = best_arm(NormalPosterior(np.array([0.0, 0.1]), np.array([0.03, 0.04])))
+    >>> best.probability.round(4), best.expected_loss.round(4)
+    (array([0.0228, 0.9772]), array([0.1004, 0.0004]))
+    """
+    best, loss = _best(posterior)
+    return BestArm(probability=best, expected_loss=loss)
 
 
 def probability_best(posterior: NormalPosterior) -> Float64[np.ndarray, " arm"]:
@@ -259,4 +273,4 @@ def _borrowed_variance(moments: Moments) -> np.ndarray:
 def _best(posterior: NormalPosterior) -> tuple[np.ndarray, np.ndarray]:
     if _unknown(posterior):
         return np.full(posterior.mean.size, nan), np.full(posterior.mean.size, nan)
-    return best_arm(posterior.mean, posterior.sd)
+    return normal_comparison.best_arm(posterior.mean, posterior.sd)

@@ -239,11 +239,15 @@ def _reach(n: np.ndarray, rate: np.ndarray, rest: np.ndarray, z: float) -> np.nd
         m = ((z * z + n) / rest).min(axis=0)
         least = 2.0 * z / np.sqrt((1.0 / n).sum(axis=0))
     can_move = np.isfinite(m)  # 1 against 0 cannot differ more
-    m = np.where(can_move, m, 1.0)
+    # Begun at Wald's limit, s_i = m p_i (1 - p_i) / n_i, half of the steps are saved.
+    with np.errstate(divide="ignore", invalid="ignore"):  # nan without a unit
+        wald = z / np.sqrt((rate * rest / n).sum(axis=0))
+    most = np.where(can_move, m, 1.0)
+    m = np.clip(np.where(np.isnan(wald), most, wald), np.minimum(least, most), most)
     for _ in range(100):
         value, slope = (part.sum(axis=0) for part in _moved(n, rate, rest, m))
         step = np.where(can_move, (value - z * z) / np.where(slope > 0, slope, np.inf), 0.0)
-        m = np.where(can_move, np.maximum(m - step, least), m)
+        m = np.where(can_move, np.clip(m - step, np.minimum(least, most), most), m)
         if np.all(np.abs(step) <= 1e-10 * m):  # the error after a step is about its square
             break
     return np.asarray(np.where(can_move, z * z / m, 0.0))

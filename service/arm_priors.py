@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.experiments import Experiment, Variant
 from engine.prior import ArmPrior, new_arm_prior
 from engine.statistics import BinaryCounts
-from service.statistics import Tally
+from engine.tally import Tally
 from storage.past_arms import parents_of, past_arms
 
 
@@ -38,7 +38,7 @@ def priors_of(
     later = _later(experiment)
     if not later:
         return {}
-    counts = tally.whole(experiment.goal_metric)
+    counts = tally.whole(experiment.goal_metric.measure)
     assert isinstance(counts, BinaryCounts)
     rates = (counts.successes + 1.0) / (counts.n + 2.0)
     return {

@@ -13,10 +13,12 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.evidence import Claim, Evidence, Process
+from domain.evidence import Evidence, Process
 from domain.experiments import Experiment, Variant
 from domain.metrics import Metric
-from engine.sequential import Direction, EProcess
+from engine.evidence import begin, claims_about, possible, read_pair
+from engine.metrics import Claim
+from engine.sequential import EProcess
 from storage.allocations import allocations_by_id
 from storage.evidence import UnitOutcome, find_evidence, store_evidence, units_after
 
@@ -50,7 +52,7 @@ async def gather_evidence(
     known = {} if anew else await find_evidence(connection, experiment.id)
     is_behind = False
     for metric in experiment.metrics:
-        if metric.kind == "amount" and metric.role == "secondary":
+        if not claims_about(metric.measure):
             continue  # without an upper bound there is no bet that cannot be lost
         before = known.get(metric.name, Evidence(metric=metric.name))
         after, has_more = await _read_on(connection, experiment, metric, before, now=now, ended=ended)
@@ -108,22 +110,24 @@ def read_units(
     units : settled, in the order of their assignment, at least one.
     splits : of their allocations, in basis points by variant key.
     """
-    value = _outcomes(metric, units)
+    measure = metric.measure
+    value = possible(measure, np.array([np.nan if unit.value is None else unit.value for unit in units]))
     variant = np.array([unit.variant_id for unit in units])
     # Given while the database was away: known late or from its outcome, so not in the order of assignment.
     bets = np.array([unit.reason == "SPLIT" for unit in units])
     control = experiment.control
     processes = []
     for other in experiment.variants:
-        pair = (variant == other.id) | (variant == control.id)
         if other.is_control:
             continue
+        pair = (variant == other.id) | (variant == control.id)
         share = np.where(bets, _shares(other, control, units, splits), 0.0)
-        for claim in claims_of(metric, experiment.goal):
-            test = _restore(evidence.process(other.key, claim), claim, metric, experiment)
-            outcome = np.isnan(value).astype(float) if claim == "missing" else value
-            test = test.update(outcome[pair], variant[pair] == other.id, share[pair])
-            processes.append(_keep(other.key, claim, test))
+        tests = {
+            claim: _restore(evidence.process(other.key, claim), claim, metric, experiment)
+            for claim in claims_about(measure)
+        }
+        after = read_pair(measure, tests, value[pair], variant[pair] == other.id, share[pair])
+        processes += [_keep(other.key, claim, test) for claim, test in after.items()]
     last = units[-1]
     return Evidence(
         metric=metric.name,
@@ -133,29 +137,6 @@ def read_units(
         missing=evidence.missing + int(np.isnan(value).sum()),
         processes=tuple(processes),
     )
-
-
-def claims_of(metric: Metric, goal: str) -> tuple[Claim, ...]:
-    """What is tested about a metric; an amount has no bounds, so only whether it is there."""
-    if metric.kind == "amount":
-        return ("missing",)
-    if metric.name == goal:
-        return ("better", "worse", "not_above", "not_below", "missing")
-    if metric.role == "guardrail":
-        return ("better", "worse", "harmed", "missing")
-    return ("better", "worse")
-
-
-def _outcomes(metric: Metric, units: Sequence[UnitOutcome]) -> np.ndarray:
-    """Values turned so that higher is better; nan where missing, or impossible and so not counted."""
-    values = np.array([np.nan if unit.value is None else unit.value for unit in units])
-    if metric.kind == "amount":
-        return values
-    possible = (
-        (values == 0.0) | (values == 1.0) if metric.kind == "binary" else (values >= 0.0) & (values <= 1.0)
-    )
-    values = np.where(possible, values, np.nan)
-    return 1.0 - values if metric.direction == "decrease" else values
 
 
 def _shares(
@@ -169,26 +150,8 @@ def _shares(
     return np.array([of_allocation[unit.allocation_id] for unit in units])
 
 
-def _start(claim: Claim, metric: Metric, experiment: Experiment) -> EProcess:
-    effect = experiment.minimum_detectable_effect
-    # Bets on half, all and twice the effect that was planned for: what is found soonest is what matters.
-    effects = np.minimum(np.array([0.5, 1.0, 2.0]) * effect, 1.0)
-    region = min(effect, 0.99)  # differences below what was planned for do not matter
-    if claim == "missing":
-        return EProcess.start()
-    rules: dict[Claim, tuple[Direction, float]] = {
-        "better": ("better", 0.0),
-        "worse": ("worse", 0.0),
-        "not_above": ("worse", -region),
-        "not_below": ("better", -region),
-        "harmed": ("worse", min(metric.margin or 0.0, 0.99)),
-    }
-    direction, margin = rules[claim]
-    return EProcess.start(direction=direction, margin=margin, effects=effects)
-
-
 def _restore(process: Process | None, claim: Claim, metric: Metric, experiment: Experiment) -> EProcess:
-    fresh = _start(claim, metric, experiment)
+    fresh = begin(claim, metric.measure, effect=experiment.minimum_detectable_effect)
     if process is None:
         return fresh
     return replace(

@@ -13,10 +13,11 @@ from domain.errors import InvalidValue, NameTaken
 from domain.experiments import Experiment
 from domain.fields import is_reserved_file_name
 from domain.imports import Imported, ImportedCall
-from domain.metrics import ASSIGNED, DEFAULT_METRICS, Metric, MetricValue
+from domain.metrics import DEFAULT_METRICS, Metric, MetricValue
 from domain.outcomes import NewOutcome
 from domain.prompts import ServedVersion
 from domain.redaction import RedactedTranscript
+from engine.metrics import ASSIGNED
 from service.evidence import gather_evidence
 from service.find import allocation_now
 from service.imported_experiment import ImportedExperiment, find_or_store_experiment

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from domain.experiments import Experiment
 from domain.report import Report
 from domain.standings import Judgement, Standing
-from service.claims import contrasts_of
 from service.find import experiment_with_id
 from service.known import Known, read_known
+from service.plan import contrasts_of
 from service.report import build_report
 from storage.database import Database
 from storage.locks import try_lock_experiment

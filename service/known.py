@@ -11,17 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.allocations import Allocation
 from domain.evidence import Evidence
 from domain.experiments import Experiment
-from engine.periods import LEAST_PER_ARM, merge_allocations
+from engine.observed import Observed, periods_of
 from engine.prior import ArmPrior
+from engine.tally import Tally
 from service.arm_priors import read_priors
-from service.statistics import Tally, probabilities, tally_by_allocation, tally_by_cell, tally_of_all
+from service.plan import plan_of, tests_of
+from service.statistics import probabilities, tally_by_allocation, tally_by_cell, tally_of_all
 from storage.allocations import list_allocations
 from storage.counts import CountColumn, CountRow, counts_by
 from storage.evidence import find_evidence
 from storage.recount import matured_counts_by
 
 ALL = 2**31 - 1  # years of moves every few seconds
-MOST_PERIODS = 60  # more make no difference to a mean, and each costs a branch of a query
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +56,31 @@ class Known:
     @cached_property
     def periods(self) -> np.ndarray:
         """Which period each allocation belongs to, shape (allocation,)."""
-        return _periods(self.experiment, self.tally, self.probability)
+        n = self.tally.by_place(self.experiment.goal_metric.measure).n
+        return periods_of(n, self.probability)
 
     @cached_property
     def strata(self) -> tuple[Tally, np.ndarray]:
         """Counts per stratum, a segment within a period, and the period of each, shape (stratum,)."""
         return tally_by_cell(self.experiment.variants, self.cells)
 
-    @property
-    def control(self) -> int:
-        """The control's position among the variants."""
-        return next(i for i, variant in enumerate(self.experiment.variants) if variant.is_control)
-
-    @property
-    def contrasts(self) -> int:
-        """Variants beside the control that were ever compared with it."""
-        return len(self.experiment.variants) - 1
+    @cached_property
+    def observed(self) -> Observed:
+        """The same as the engine takes it."""
+        strata, period = self.strata
+        uniform = (1.0, 1.0)
+        priors = [self.priors.get(variant.key) for variant in self.experiment.variants]
+        return Observed(
+            plan=plan_of(self.experiment, self.current.split),
+            tally=self.tally,
+            probability=self.probability,
+            period=self.periods,
+            # Where calls have one segment at most, there is nothing to adjust for.
+            strata=strata if len({row.segment for row in self.cells}) > 1 else None,
+            stratum_period=period,
+            tests=tests_of(self.evidence),
+            priors=np.array([prior.shapes if prior else uniform for prior in priors]),
+        )
 
     @property
     def current(self) -> Allocation:
@@ -83,7 +93,7 @@ async def read_known(
 ) -> Known:
     """Everything about the experiment; a few queries whose cost does not grow with the calls."""
     allocations = await list_allocations(connection, experiment.id, limit=ALL)
-    rows = await _matured(connection, experiment, ("allocation_id", "variant_id"), now=now)
+    rows = await matured_counts(connection, experiment, ("allocation_id", "variant_id"), now=now)
     tally = tally_by_allocation(experiment.variants, allocations, rows)
     told = tally_of_all(
         experiment.variants,
@@ -101,17 +111,10 @@ async def read_known(
         return known
     first = [allocations[int(i)].id for i in np.unique(known.periods, return_index=True)[1]]
     keys: tuple[CountColumn, ...] = ("allocation_id", "variant_id", "segment")
-    return replace(known, cells=await _matured(connection, experiment, keys, now=now, periods=first))
+    return replace(known, cells=await matured_counts(connection, experiment, keys, now=now, periods=first))
 
 
-def _periods(experiment: Experiment, tally: Tally, probability: np.ndarray) -> np.ndarray:
-    """Allocations merged into periods by the goal's outcomes, at most about 60 of them."""
-    n = tally.by_place(experiment.goal_metric).n
-    least = max(LEAST_PER_ARM, int(n.sum()) // (MOST_PERIODS * len(experiment.variants)))
-    return merge_allocations(n, probability > 0.0, least=least)
-
-
-async def _matured(
+async def matured_counts(
     connection: AsyncConnection,
     experiment: Experiment,
     keys: Sequence[CountColumn],
@@ -119,6 +122,7 @@ async def _matured(
     now: dt.datetime,
     periods: Sequence[int] = (),
 ) -> list[CountRow]:
+    """Counts of the units that are older than the maturity window; see `counts_by`."""
     if experiment.maturity_s <= 0:
         return await counts_by(connection, experiment.id, keys, periods=periods)
     since = now - dt.timedelta(seconds=experiment.maturity_s)

@@ -91,7 +91,7 @@ def served_split_of(
 
 def _goal_n(known: Known, wanted: np.ndarray) -> dict[str, int]:
     experiment = known.experiment
-    n = known.tally.whole(experiment.goal_metric).n
+    n = known.tally.whole(experiment.goal_metric.measure).n
     return {variant.key: int(n[index]) for index, variant in enumerate(experiment.variants) if wanted[index]}
 
 

@@ -4,12 +4,8 @@ import datetime as dt
 
 from domain.experiments import Experiment
 from domain.report import Planned
-from engine.power import sample_size, sample_size_mean
+from engine.planning import POWER, units_per_arm
 from engine.power_formulas import Looks
-from service.split import live_variants
-
-POWER = 0.8
-WORST_SD_OF_A_SCORE = 0.5  # no value in [0, 1] spreads more (Popoviciu 1935)
 
 
 def planned(experiment: Experiment) -> Planned:
@@ -35,7 +31,11 @@ def planned_calls(experiment: Experiment) -> int | None:
     """Calls of all variants, evenly split, after which the always-valid test has the planned power."""
     alpha = experiment.alpha / _contrasts(experiment)
     per_variant, _ = _per_variant(experiment, alpha, "always_valid")
-    return None if per_variant is None else per_variant * max(len(live_variants(experiment)), 2)
+    return (
+        None
+        if per_variant is None
+        else per_variant * max(sum(variant.live for variant in experiment.variants), 2)
+    )
 
 
 def days_left(experiment: Experiment, *, now: dt.datetime) -> float:
@@ -49,22 +49,10 @@ def _contrasts(experiment: Experiment) -> int:
 
 
 def _per_variant(experiment: Experiment, alpha: float, looks: Looks) -> tuple[int | None, str]:
-    effect = experiment.minimum_detectable_effect
-    kind, direction = experiment.goal_metric.kind, experiment.goal_metric.direction
-    if kind == "binary":
-        # Turned so that higher is better: from 10 % transferred to 5 % is from 90 % to 95 % not transferred.
-        rate = experiment.baseline if direction == "increase" else 1.0 - experiment.baseline
-        size = sample_size(
-            baseline=rate, minimum_detectable_effect=effect, power=POWER, alpha=alpha, design=looks
-        )
-        return size.per_arm_ceil, size.formula
-    if kind == "score":
-        size = sample_size_mean(
-            sd=WORST_SD_OF_A_SCORE,
-            minimum_detectable_effect=effect,
-            power=POWER,
-            alpha=alpha,
-            design=looks,
-        )
-        return size.per_arm_ceil, f"{size.formula}, sd {WORST_SD_OF_A_SCORE}"
-    return None, "none: the spread of an amount is not known beforehand"
+    return units_per_arm(
+        experiment.goal_metric.measure,
+        baseline=experiment.baseline,
+        effect=experiment.minimum_detectable_effect,
+        alpha=alpha,
+        looks=looks,
+    )

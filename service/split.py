@@ -6,8 +6,8 @@ import numpy as np
 
 from domain.experiments import Experiment, Policy, Variant
 from engine.allocation import served_split
+from engine.belief import best_among, steering_posterior, turned
 from engine.thompson import thompson_split, top_two_split
-from service.belief import best_among, steering_posterior, turned
 from service.known import Known
 
 
@@ -17,7 +17,8 @@ def goal_probability_best(known: Known, wanted: np.ndarray) -> np.ndarray:
     A mean without data has no posterior: such a variant is as likely the best as any other, and the others
     keep their ratios. Otherwise one new variant would undo what the split has learned.
     """
-    posterior = turned(known.experiment.goal_metric, steering_posterior(known))
+    observed, half_life = known.observed, known.experiment.policy.half_life_calls
+    posterior = turned(observed.plan.goal_metric, steering_posterior(observed, half_life=half_life))
     best = best_among(wanted, posterior).probability
     unknown = wanted & np.isnan(best)
     share = 1.0 / wanted.sum()

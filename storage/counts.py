@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.assignments import Assignment, Given
 from domain.fields import Record
-from domain.metrics import ASSIGNED, Metric
+from domain.metrics import Metric
 from domain.outcomes import Delta, Place
+from engine.metrics import ASSIGNED
 from storage.bulk import insert_rows
 from storage.schema import counts as c
 

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.metrics import ASSIGNED
 from domain.outcomes import Delta
+from engine.metrics import ASSIGNED
 from storage.counts import COUNT_KEY, CountColumn, CountKey, CountRow, column_of, count_rows, is_row
 from storage.schema import assignments as a
 from storage.schema import counts as c

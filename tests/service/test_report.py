@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from domain.metrics import DEFAULT_METRICS, Metric
 from domain.report import Comparison, Report
-from service.analysis import analyse
+from engine.analysis import analyse
 from service.change_variants import retire_variant
 from service.report import build_report
 from service.split import goal_probability_best, split_for
@@ -230,7 +230,7 @@ def test_turning_a_binary_metric_and_its_values_changes_no_belief_at_all(given_s
     ):
         (metric,), everybody = experiment.metrics, np.ones(len(given_sides), dtype=bool)
         known = known_of(experiment, allocation, rows)
-        analysis = analyse(metric, known, everybody)
+        analysis = analyse(metric.measure, known.observed, everybody)
         best = goal_probability_best(known, everybody)
         split = split_for(experiment.policy, experiment.variants, best)
         beliefs.append([analysis.probability_best, analysis.expected_loss, best, split])

@@ -1,68 +1,84 @@
-"""One metric of an experiment, analysed: belief per variant, in the metric's own unit.
+"""One metric of an experiment, analysed: belief per arm, in the metric's own unit.
 
 Posteriors are in the metric's own direction and are turned once so that higher is better. What asks "which
 is better" uses the turned one, what shows a rate or a mean the natural one.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from scipy.special import stdtrit
 
-from domain.metrics import Metric
-from domain.report import MetricSummary, Pair, PosteriorSummary
+from engine.belief import Posterior, best_among, posterior_of, turned
+from engine.metrics import Metric
+from engine.observed import Observed
 from engine.proportions import wilson_interval
+from engine.results import MetricSummary, PosteriorSummary, number, pair
 from engine.statistics import BinaryCounts, Interval
-from service.belief import Posterior, best_among, posterior_of, turned
-from service.known import Known
-from service.statistics import Statistics
+from engine.tally import Statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """Arrays have shape (variant,), in the order of the experiment's variants; only running ones have a P(best)."""
+    """Arrays have shape (arm,); only running arms have a P(best).
+
+    Attributes
+    ----------
+    units : Units that were assigned, with or without an outcome.
+    posterior : Of the rate or mean in the metric's own direction; `better_posterior` with higher as better.
+    interval : Wilson's of a rate, the t interval of a mean, `belief` the posterior's.
+    """
 
     metric: Metric
+    units: Int64[np.ndarray, " arm"]
     statistics: Statistics
     posterior: Posterior
     better_posterior: Posterior
     confidence_level: float
     interval: Interval
-    probability_best: np.ndarray
-    expected_loss: np.ndarray
+    belief: Interval
+    probability_best: Float64[np.ndarray, " arm"]
+    expected_loss: Float64[np.ndarray, " arm"]
 
     def summary(self, index: int) -> MetricSummary:
-        """One variant in numbers for the report."""
-        belief = self.posterior.interval(self.confidence_level)
+        """One arm in numbers."""
         mean = self.statistics.rate if isinstance(self.statistics, BinaryCounts) else self.statistics.mean
+        n, units = int(self.statistics.n[index]), int(self.units[index])
         return MetricSummary(
-            n=int(self.statistics.n[index]),
+            n=n,
+            missing=1.0 - n / units if units else None,
             mean=number(mean[index]),
             interval=pair(self.interval, index),
-            posterior=PosteriorSummary(mean=number(self.posterior.mean[index]), interval=pair(belief, index)),
+            posterior=PosteriorSummary(
+                mean=number(self.posterior.mean[index]), interval=pair(self.belief, index)
+            ),
+            probability_best=number(self.probability_best[index]),
+            expected_loss=number(self.expected_loss[index]),
         )
 
 
-def analyse(metric: Metric, known: Known, running: np.ndarray) -> Analysis:
+def analyse(metric: Metric, observed: Observed, running: np.ndarray) -> Analysis:
     """Everything about one metric that does not need a partner to compare with.
 
     Parameters
     ----------
-    running : the variants that get calls, a mask; which one is best is asked among them.
+    running : The arms that get units, a mask; which one is best is asked among them.
     """
-    statistics = known.tally.whole(metric)
-    level = 1.0 - known.experiment.alpha
-    posterior = posterior_of(metric, known)
+    statistics = observed.tally.whole(metric)
+    level = 1.0 - observed.plan.alpha
+    posterior = posterior_of(metric, observed)
     better = turned(metric, posterior)
     best = best_among(running, better)
     return Analysis(
         metric=metric,
+        units=observed.tally.units.sum(axis=0),
         statistics=statistics,
         posterior=posterior,
         better_posterior=better,
         confidence_level=level,
         interval=_interval(statistics, level),
+        belief=posterior.interval(level),
         probability_best=best.probability,
         expected_loss=best.expected_loss,
     )
@@ -76,14 +92,3 @@ def _interval(statistics: Statistics, level: float) -> Interval:
         error = np.sqrt(statistics.variance / statistics.n)
     half = stdtrit(degrees, (1.0 + level) / 2.0) * error
     return Interval(lower=statistics.mean - half, upper=statistics.mean + half)
-
-
-def number(value: float | np.floating) -> float | None:
-    """A JSON number; null for what is unknown (nan) or unbounded (inf)."""
-    plain = float(value)
-    return plain if math.isfinite(plain) else None
-
-
-def pair(interval: Interval, index: int) -> Pair:
-    """Both ends of an interval as JSON."""
-    return number(interval.lower[index]), number(interval.upper[index])

@@ -1,0 +1,167 @@
+"""From a frame of events to everything that is known: what does it cost beside the group-by that it needs?
+
+A frame of 10^7 rows and 3 metrics, outcomes missing here and there. The limit is a bare polars group-by of the
+same sums: no report can be made of less. Peers get what they are made for, the same frame, and answer less:
+tea-tasting a test per metric, bayesian-testing P(best) per metric by its default of 20 000 draws.
+
+    python -m benchmarks.frames [--rows 10000000] [--rounds 5] [--write-docs]
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.rivals import Figures, Question, Rival, is_quick, main, seconds_per_call, table, told
+
+ROWS = "BENCHMARKS_ROWS"
+MOST_ROWS = 10_000_000
+ARMS = ("v1", "v2", "v3")
+OURS = "promptbandit"
+LIMIT = "bare polars group-by"
+
+
+def rows() -> int:
+    return int(os.environ.get(ROWS, 100_000 if is_quick() else MOST_ROWS))
+
+
+def frame() -> Any:
+    """The events: an arm, a success, a score, a duration; one outcome in twenty is missing."""
+    import polars as pl
+
+    n, rng = rows(), np.random.default_rng(1)
+    arm = rng.integers(len(ARMS), size=n)
+    known = {name: rng.random(n) > 0.05 for name in ("resolved", "quality", "duration_s")}
+    return pl.DataFrame(
+        {
+            "variant": pl.Series(list(ARMS)).gather(arm),
+            "resolved": rng.random(n) < 0.7 + 0.01 * arm,
+            "quality": rng.beta(5.0, 3.0, n),
+            "duration_s": rng.gamma(4.0, 45.0, n),
+        }
+    ).with_columns(
+        pl.when(pl.Series(known[name])).then(pl.col(name)).alias(name)
+        for name in ("resolved", "quality", "duration_s")
+    )
+
+
+def bare(events: Any) -> Callable[[], object]:
+    """n, sum and sum of squares of each metric and arm, as one would write it by hand."""
+    import polars as pl
+
+    columns = [pl.col(name).cast(pl.Float64) for name in ("resolved", "quality", "duration_s")]
+    squares = [(column * column).name.suffix("_sq") for column in columns]
+    sums = [
+        part
+        for name in ("resolved", "quality", "duration_s")
+        for part in (
+            pl.col(name).count().name.suffix("_n"),
+            pl.col(name).sum(),
+            pl.col(f"{name}_sq").sum(),
+        )
+    ]
+    plan = events.lazy().select("variant", *columns, *squares).group_by("variant").agg(pl.len(), *sums)
+    return plan.collect
+
+
+def study() -> Any:
+    import engine as ab
+
+    return ab.Study(
+        arm="variant",
+        control="v1",
+        metrics=[
+            ab.Binary("resolved", goal=True),
+            ab.Score("quality"),
+            ab.Amount("duration_s", better="decrease"),
+        ],
+    )
+
+
+def ours(events: Any) -> Callable[[], object]:
+    asked = study()
+    return lambda: asked.analyze(events).to_dict()
+
+
+def tea_tasting(events: Any) -> Callable[[], object]:
+    """Proportion and means, every variant against the control."""
+    import polars as pl
+    import tea_tasting as tt
+
+    experiment = tt.Experiment(
+        resolved=tt.Mean("resolved"),
+        quality=tt.Mean("quality"),
+        duration_s=tt.Mean("duration_s"),
+        variant="variant",
+    )
+    numbers = events.with_columns(pl.col("resolved").cast(pl.Float64))
+    return lambda: experiment.analyze(numbers, control="v1", all_variants=True)
+
+
+def bayesian_testing(events: Any) -> Callable[[], object]:
+    """It takes arrays, an arm at a time."""
+    import polars as pl
+    from bayesian_testing.experiments import BinaryDataTest, NormalDataTest
+
+    def answer() -> object:
+        found = []
+        for name, kind in (
+            ("resolved", BinaryDataTest),
+            ("quality", NormalDataTest),
+            ("duration_s", NormalDataTest),
+        ):
+            test = kind()
+            for arm in ARMS:
+                values = events.filter(pl.col("variant") == arm)[name].drop_nulls().cast(pl.Float64)
+                test.add_variant_data(arm, values.to_numpy())
+            found.append(test.evaluate())
+        return found
+
+    return answer
+
+
+def measure(prepare: Callable[[Any], Callable[[], object]]) -> Figures:
+    return {"rows": rows(), "seconds": seconds_per_call(prepare(frame()))}
+
+
+def tables(rounds: Mapping[str, Sequence[Figures]]) -> str:
+    """Time, and how many times the limit, each pair from the same round."""
+    limit = np.array([figures["seconds"] for figures in rounds[LIMIT]])
+    lines = []
+    for name, found in rounds.items():
+        seconds = np.array([figures["seconds"] for figures in found])
+        ratios = seconds / limit
+        lines.append(
+            [
+                name,
+                told(seconds.tolist()),
+                f"{np.median(ratios):.3g} ({ratios.min():.3g} - {ratios.max():.3g})",
+            ]
+        )
+    size = rounds[LIMIT][0]["rows"]
+    return table([f"{size:,} rows".replace(",", " "), "time", f"÷ {LIMIT}"], lines)
+
+
+QUESTION = Question(
+    name="frames",
+    rivals={
+        OURS: Rival(partial(measure, ours), ("numpy", "scipy", "polars", "narwhals")),
+        LIMIT: Rival(partial(measure, bare), ("polars",)),
+        "tea-tasting": Rival(partial(measure, tea_tasting), ("tea-tasting",)),
+        "bayesian-testing": Rival(partial(measure, bayesian_testing), ("bayesian-testing",)),
+    },
+    tables=tables,
+)
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--rows", type=int)
+    options, rest = parser.parse_known_args()
+    if options.rows:
+        os.environ[ROWS] = str(options.rows)
+    sys.argv[1:] = rest
+    main(QUESTION)
