@@ -83,9 +83,9 @@ def _kept(
     kept = np.flatnonzero(weight > FAINT)
     kept = kept[np.argsort(row[kept], kind="stable")]
     row, mean, weight = row[kept], mean[kept], weight[kept]
-    sides = (1.0 - mean, mean) if marginals.flipped else (mean, 1.0 - mean)
+    own, rest = (1.0 - mean, mean) if marginals.flipped else (mean, 1.0 - mean)
     first = np.flatnonzero(np.diff(row, prepend=-1))
-    return Nodes(*sides, concentration[row], weight / weight.sum(), first, marginals)
+    return Nodes(own, rest, concentration[row], weight / weight.sum(), first, marginals)
 
 
 def _spread_marginal(arm: "Evidence") -> tuple[Spreads, np.ndarray]:
@@ -205,9 +205,9 @@ def _spreads(arm: Evidence, resolved_sd: float) -> Spreads:
     """Where u matters: panels whose ends lie within e^-27 of the peak, each `resolved_sd` wide at most."""
     trials = sum(arm.totals)
     edge = LEFT_PART / np.sqrt(max(trials, 1.0))
-    ends = np.array([special.logit(edge), special.logit(1.0 - RIGHT_PART)])
+    start, end = float(special.logit(edge)), float(special.logit(1.0 - RIGHT_PART))
     widest = min(WIDEST, resolved_sd * np.sqrt(0.5 / max(float(arm.times.sum()), 1.0)))
-    edges = np.linspace(*ends, int(np.ceil((ends[1] - ends[0]) / widest)) + 1)
+    edges = np.linspace(start, end, int(np.ceil((end - start) / widest)) + 1)
     height = _log_heights(arm, concentration_of(special.expit(edges), special.expit(-edges)))
     alive = height > height.max() - NEGLIGIBLE_NATS
     panels = Panels(edges[:-1], edges[1:]).select(alive[:-1] | alive[1:])

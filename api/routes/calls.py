@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Any, Literal
 
 from litestar import get
 from litestar.params import FromPath
 from litestar.response import Stream
+from litestar.response.streaming import ASGIStreamingResponse
 
 from api.context import AnyRequest, parts_of
 from api.openapi import answers, takes
@@ -57,7 +58,15 @@ async def get_calls(request: AnyRequest, key: FromPath[str]) -> Stream:
                     yield piece
 
     media_type = next(name for name, file_format in MEDIA_TYPES.items() if file_format == wanted)
-    return Stream(pieces(), media_type=f"{media_type}; charset=utf-8" if wanted == "csv" else media_type)
+    return _Typed(pieces(), media_type=f"{media_type}; charset=utf-8" if wanted == "csv" else media_type)
+
+
+class _Typed(Stream):
+    """A stream that keeps its own media type; Litestar would take that of the route."""
+
+    def to_asgi_response(self, *arguments: Any, **named: Any) -> ASGIStreamingResponse:
+        """As of any stream."""
+        return super().to_asgi_response(*arguments, **(named | {"media_type": self.media_type}))
 
 
 async def _installed() -> None:

@@ -14,12 +14,8 @@ from engine.statistics import BinaryCounts
 
 # Collecting this file must not import PyMC: every worker would wait for it.
 pytestmark = [
-    pytest.mark.skipif(
-        find_spec("pymc") is None, reason="PyMC is not installed; the extra `segments` has it"
-    ),
-    pytest.mark.timeout(
-        600
-    ),  # importing and compiling take half a minute of CPU, three times that beside others
+    pytest.mark.skipif(find_spec("pymc") is None, reason="PyMC is not installed: the extra `segments`"),
+    pytest.mark.timeout(600),  # importing and compiling take half a minute of CPU
     pytest.mark.filterwarnings("default"),  # PyMC, ArviZ, numba and xarray warn of each other
 ]
 COUNTS = BinaryCounts(
