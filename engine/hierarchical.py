@@ -71,7 +71,8 @@ def fit_segments(
     -------
     Intervals are equal-tailed. Segments' numbers are exact to 1e-7. The rate of all segments together is
     approximated, given the concentration, by a Beta distribution with its exact mean and variance
-    (Johannesson and Giri 1995): within 0.002 of probabilities in what we simulated.
+    (Johannesson and Giri 1995): in 18 small worlds drawn from the prior (2 to 8 segments of 0 to 30 calls) its
+    probabilities were within 0.02 and the ends of its intervals within 0.03 of 200 000 draws.
 
     Raises
     ------

@@ -144,7 +144,7 @@ def _panels(mixture: Mixture) -> Panels:
     alpha, beta = mixture.rough_alpha, mixture.rough_beta
     nats = np.maximum(NEGLIGIBLE_NATS + np.log(mixture.rough_weight), 1.0)
     low, high = alive_interval(alpha, beta, nats)
-    ends = max(float(low.min()), -END), min(float(high.max()), END)
+    ends = _ends(mixture)
     peak = np.log(alpha / beta)
     core = min(0.0, float(peak.min())), max(0.0, float(peak.max()))
 
@@ -158,6 +158,15 @@ def _panels(mixture: Mixture) -> Panels:
     sharpest = np.argmax(alpha + beta)
     breaks = np.array([*ends, low[sharpest], peak[sharpest], high[sharpest]])
     return panels_between(np.clip(breaks, *ends), widest)
+
+
+def _ends(mixture: Mixture) -> tuple[float, float]:
+    """Where the last component is dead, or rather further out: the rough ones have thinner tails."""
+    alpha, beta = mixture.alpha, mixture.beta
+    nats = np.maximum(NEGLIGIBLE_NATS + np.log(mixture.weight), 1.0)
+    peak, reach = np.log(alpha / beta), np.sqrt(2.0 * nats * (1.0 / alpha + 1.0 / beta))
+    low, high = float((peak - reach - nats / alpha).min()), float((peak + reach + nats / beta).max())
+    return max(low, -END), min(high, END)
 
 
 def _density(mixture: Mixture, t: np.ndarray) -> np.ndarray:

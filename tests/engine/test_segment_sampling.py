@@ -120,9 +120,9 @@ def neals_funnel(draws, chains, rng):
         p = start = rng.normal(size=q.shape)
         new = q
         for _ in range(15):
-            p = p - 0.15 * slope(new)
-            new = new + 0.3 * p
-            p = p - 0.15 * slope(new)
+            p = p - 0.3 * slope(new)
+            new = new + 0.6 * p
+            p = p - 0.3 * slope(new)
         error = energy(new) + 0.5 * (p**2).sum(axis=0) - energy(q) - 0.5 * (start**2).sum(axis=0)
         diverging[:, draw] = ~(error < 1_000.0)  # as NUTS counts them
         q = np.where(rng.random(chains) < np.exp(np.minimum(-error, 0.0)), new, q)
