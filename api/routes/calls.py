@@ -7,7 +7,7 @@ from typing import Any, Literal
 from litestar import get
 from litestar.params import FromPath
 from litestar.response import Stream
-from litestar.response.streaming import ASGIStreamingResponse
+from litestar.response.base import ASGIResponse
 
 from api.context import AnyRequest, parts_of
 from api.openapi import answers, takes
@@ -64,7 +64,7 @@ async def get_calls(request: AnyRequest, key: FromPath[str]) -> Stream:
 class _Typed(Stream):
     """A stream that keeps its own media type; Litestar would take that of the route."""
 
-    def to_asgi_response(self, *arguments: Any, **named: Any) -> ASGIStreamingResponse:
+    def to_asgi_response(self, *arguments: Any, **named: Any) -> ASGIResponse:
         """As of any stream."""
         return super().to_asgi_response(*arguments, **(named | {"media_type": self.media_type}))
 

@@ -5,8 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import integrate, special
 
 from engine import segment_nodes, tabulated
@@ -24,7 +22,6 @@ MIXED = BinaryCounts(
     n=[[400, 380, 20], [12, 9, 0], [0, 55, 3], [90, 110, 5]],
     successes=[[300, 310, 20], [12, 2, 0], [0, 20, 0], [50, 80, 3]],
 )
-laws = settings(deadline=None, max_examples=6)
 
 
 def numbers(fit):
@@ -182,8 +179,7 @@ def test_segments_that_agree_are_pooled_and_segments_that_differ_are_not():
     assert pooled < width < 0.6 * single
 
 
-@given(st.integers(0, 10_000))
-@laws
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_fit_does_not_know_the_order_of_arms_and_segments_nor_which_side_is_success(seed):
     rng = np.random.default_rng(seed)
     n = rng.integers(0, 60, (4, 2))
