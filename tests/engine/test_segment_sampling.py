@@ -9,7 +9,6 @@ import pytest
 
 from engine.hierarchical import Sampler, fit_segments
 from engine.segment_fit import SegmentsFit, UnreliableFit
-from engine.segment_trials import trials_of
 from engine.statistics import BinaryCounts
 
 # Collecting this file must not import PyMC: every worker would wait for it.
@@ -74,11 +73,15 @@ def test_a_second_fit_of_that_shape_compiles_nothing_and_repeats_itself(sampled:
     from engine.segment_sampling import _compiled
 
     before = _compiled.cache_info().misses
-    again = fit_segments(COUNTS, control=0, method="nuts", sampler=SETTINGS)
+    few = Sampler(draws=40, tune=100, seed=1)
+    fits = [
+        fit_segments(counts, control=0, method="nuts", sampler=few, strict=False)
+        for counts in (COUNTS, OTHER, COUNTS)
+    ]
     assert _compiled.cache_info().misses == before
-    np.testing.assert_array_equal(again.segments.mean, sampled.segments.mean)
-    other = fit_segments(OTHER, control=0, method="nuts", sampler=SETTINGS)
-    np.testing.assert_allclose(other.population.mean, 1.0 - sampled.population.mean, atol=0.05)
+    np.testing.assert_array_equal(fits[2].segments.mean, fits[0].segments.mean)
+    # The other counts were really put in: success and failure are exchanged.
+    np.testing.assert_allclose(fits[1].population.mean, 1.0 - sampled.population.mean, atol=0.15)
 
 
 def test_too_few_draws_are_refused_or_flagged(sampled: SegmentsFit):
@@ -92,9 +95,14 @@ def test_too_few_draws_are_refused_or_flagged(sampled: SegmentsFit):
 
 def test_chains_that_disagree_and_planted_divergences_are_refused(sampled: SegmentsFit):
     """One chain that never left its start, and draws at which the integrator is said to have failed."""
-    from engine.segment_sampling import diagnosed, draw
+    import arviz as az
 
-    tree = draw(trials_of(COUNTS), SETTINGS)
+    from engine.segment_sampling import diagnosed
+
+    rng = np.random.default_rng(4)
+    told = {"mean": rng.normal(size=(4, 1_000, 2)), "spread": rng.normal(size=(4, 1_000, 2))}
+    quiet = {"diverging": np.zeros((4, 1_000), bool)}
+    tree = az.from_dict({"posterior": told, "sample_stats": quiet})
     assert diagnosed(tree, 0.95).problems == ()
     stuck = tree.copy(deep=True)
     stuck["posterior"]["mean"].values[0] = 0.9
