@@ -39,7 +39,7 @@ from api.rate_limits import RateLimits
 from api.reading import check_address
 from api.recorder import Recorder
 from api.redacting import Redacting
-from api.routes import ab_tests, agent, experiments, operations, prompts, suggestions
+from api.routes import ab_tests, agent, calls, experiments, operations, prompts, suggestions
 from api.settings import Settings, load_settings
 from migrations import migrate_if_empty
 from service.transcripts import load_redactor
@@ -52,6 +52,7 @@ ROUTES = [
     *prompts.ROUTES,
     *ab_tests.ROUTES,
     *experiments.ROUTES,
+    *calls.ROUTES,
     *suggestions.ROUTES,
     *operations.ROUTES,
 ]

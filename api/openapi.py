@@ -15,6 +15,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     Components,
     OpenAPIMediaType,
+    OpenAPIResponse,
     Operation,
     Parameter,
     Reference,
@@ -50,12 +51,13 @@ _REF = "#/components/schemas/{name}"
 
 @dataclass
 class Described(Operation):
-    """An operation whose body and query we describe; `query` is the record that the route reads, if any."""
+    """An operation whose body, query and formats we describe; `query` is the record that the route reads, if any."""
 
     body: ClassVar[type | None] = None
     query: ClassVar[type | None] = None
     is_many: ClassVar[bool] = False
     is_optional: ClassVar[bool] = False
+    also_as: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Add what Litestar does not see."""
@@ -64,13 +66,25 @@ class Described(Operation):
             self.request_body = RequestBody(content=content, required=not self.is_optional)
         if self.query is not None:
             self.parameters = [*(self.parameters or []), *_parameters(self.query)]
+        for media_type in self.also_as:
+            found = (self.responses or {})["200"]
+            if isinstance(found, OpenAPIResponse) and found.content is not None:
+                found.content[media_type] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
 
 
 def takes(
-    body: type | None = None, *, query: type | None = None, many: bool = False, optional: bool = False
+    body: type | None = None,
+    *,
+    query: type | None = None,
+    many: bool = False,
+    optional: bool = False,
+    also_as: tuple[str, ...] = (),
 ) -> type[Described]:
-    """The `operation_class` of a route that reads this body (or a list of it) and this query."""
-    fields = {"body": body, "query": query, "is_many": many, "is_optional": optional}
+    """The `operation_class` of a route that reads this body (or a list of it) and this query.
+
+    `also_as` are media types in which it answers beside its own.
+    """
+    fields = {"body": body, "query": query, "is_many": many, "is_optional": optional, "also_as": also_as}
     return type("Described", (Described,), fields)
 
 

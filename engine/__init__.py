@@ -9,7 +9,8 @@ The data flow, one module a step:
 3. `sequential`: evidence at any look, under any split; `proportions`, `means`, `multiplicity`: at one look;
    `power` plans both.
 4. `adaptive`, `strata`, `off_policy`: estimates that stay right after a bandit.
-5. `beta_binomial`, `normal`, `periods`, `prior`: belief, posteriors of each arm.
+5. `beta_binomial`, `normal`, `periods`, `prior`: belief, posteriors of each arm; `hierarchical`: of each
+   segment.
 6. `thompson`: posteriors become the split we wish for; `allocation` makes it one that can be served.
 7. `sample_ratio`, `guardrails`, `decision`: may the data be trusted, does a variant harm, what to do.
 8. `conclusion`: all of it about one experiment, as the report shows it; `front`: `compare` and `Study`, from
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from engine.findings import Findings
     from engine.front import Study, compare
     from engine.guardrails import guardrail_status
+    from engine.hierarchical import Sampler, fit_segments, prior_predictive
     from engine.means import WelchTest, welch_test
     from engine.metrics import Amount, Binary, Metric, Score
     from engine.multiplicity import benjamini_hochberg, e_benjamini_hochberg, holm
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from engine.prior import ArmPrior, empirical_bayes, new_arm_prior
     from engine.proportions import ZTest, newcombe_interval, wilson_interval, z_test
     from engine.sample_ratio import SampleRatioTest, sample_ratio_test
+    from engine.segment_fit import SegmentsFit, UnreliableFit
     from engine.sequential import EProcess, confidence_sequence
     from engine.simulated_policy import Policy
     from engine.simulation import History, Scenario, simulate
@@ -70,10 +73,13 @@ __all__ = [
     "PolicyValue",
     "SampleRatioTest",
     "SampleSize",
+    "Sampler",
     "Scenario",
     "Score",
+    "SegmentsFit",
     "StratifiedEstimate",
     "Study",
+    "UnreliableFit",
     "WelchTest",
     "ZTest",
     "aipw_estimate",
@@ -88,6 +94,7 @@ __all__ = [
     "e_benjamini_hochberg",
     "effective_sample_size",
     "empirical_bayes",
+    "fit_segments",
     "guardrail_status",
     "holm",
     "ips",
@@ -95,6 +102,7 @@ __all__ = [
     "minimum_detectable_effect",
     "new_arm_prior",
     "newcombe_interval",
+    "prior_predictive",
     "recommend",
     "sample_ratio_test",
     "sample_size",
@@ -132,10 +140,13 @@ _MODULE_OF = {
     "PolicyValue": "off_policy",
     "SampleRatioTest": "sample_ratio",
     "SampleSize": "power",
+    "Sampler": "hierarchical",
     "Scenario": "simulation",
     "Score": "metrics",
+    "SegmentsFit": "segment_fit",
     "StratifiedEstimate": "strata",
     "Study": "front",
+    "UnreliableFit": "segment_fit",
     "WelchTest": "means",
     "ZTest": "proportions",
     "aipw_estimate": "adaptive",
@@ -150,6 +161,7 @@ _MODULE_OF = {
     "e_benjamini_hochberg": "multiplicity",
     "effective_sample_size": "off_policy",
     "empirical_bayes": "prior",
+    "fit_segments": "hierarchical",
     "guardrail_status": "guardrails",
     "holm": "multiplicity",
     "ips": "off_policy",
@@ -157,6 +169,7 @@ _MODULE_OF = {
     "minimum_detectable_effect": "power",
     "new_arm_prior": "prior",
     "newcombe_interval": "proportions",
+    "prior_predictive": "hierarchical",
     "recommend": "decision",
     "sample_ratio_test": "sample_ratio",
     "sample_size": "power",

@@ -37,7 +37,7 @@ def difference_quantile(control: Shapes, arm: Shapes, tail: float, *, upper: boo
         return _sides(control, arm, *lines, lambda t: -special.log_expit(t) - special.log_expit(-t))
 
     edge = 1.0 - 2.0**-53
-    return _solve(at, tail, upper, start=(means[1] - means[0], sqrt(variance)), bounds=(-edge, edge))
+    return solve(at, tail, upper, start=(means[1] - means[0], sqrt(variance)), bounds=(-edge, edge))
 
 
 def ratio_quantile(control: Shapes, arm: Shapes, tail: float, *, upper: bool) -> float:
@@ -55,7 +55,7 @@ def ratio_quantile(control: Shapes, arm: Shapes, tail: float, *, upper: bool) ->
         lines = (part, whole) if log_ratio >= 0.0 else (whole, part)
         return _sides(control, arm, *lines, lambda t: -special.log_expit(-t))
 
-    log_ratio = _solve(at, tail, upper, start=(centre, sqrt(variance)), bounds=(-1e5, 1e5))
+    log_ratio = solve(at, tail, upper, start=(centre, sqrt(variance)), bounds=(-1e5, 1e5))
     return expm1(log_ratio) if log_ratio < 709.0 else inf
 
 
@@ -150,7 +150,7 @@ def _overlap_panels(arms: tuple[tuple[Line, Shapes, list[float]], ...], low: flo
     return panels_between(np.clip(breaks, low, high), widest)
 
 
-def _solve(
+def solve(
     at: Callable[[float], Sides],
     tail: float,
     upper: bool,

@@ -86,11 +86,11 @@ def off_integer(shape: np.ndarray) -> np.ndarray:
 
 def _log_peak(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
     n = alpha + beta
-    whole, first, second = _stirling_remainder(np.array((n, alpha, beta)))
+    whole, first, second = stirling_remainder(np.array((n, alpha, beta)))
     return np.asarray(0.5 * np.log(alpha / n * beta / (2.0 * np.pi)) + whole - first - second)
 
 
-def _stirling_remainder(z: np.ndarray) -> np.ndarray:
+def stirling_remainder(z: np.ndarray) -> np.ndarray:
     """Log gamma minus Stirling's formula; the series is exact to 1e-14 from 16 on."""
     if z.min() >= 16.0:
         return _stirling_series(z)
@@ -104,7 +104,9 @@ def _stirling_series(z: np.ndarray) -> np.ndarray:
     return np.asarray((1 / 12 - inverse * (1 / 360 - inverse * (1 / 1260 - inverse / 1680))) / z)
 
 
-def alive_interval(alpha: np.ndarray, beta: np.ndarray, nats: float) -> tuple[np.ndarray, np.ndarray]:
+def alive_interval(
+    alpha: np.ndarray, beta: np.ndarray, nats: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Ends outside of which each density lies more than `nats` below its peak, at most 25 % too wide.
 
     A left end is never steeper than the Poisson limit alpha (e^d - 1 - d), which has fallen by `nats` at

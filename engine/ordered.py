@@ -89,7 +89,7 @@ def _tables_of_rows(rows: Any) -> Iterator[Any]:
 
 
 def _arrow() -> Any:
-    from pyarrow import Table  # type: ignore[import-untyped]
+    from pyarrow import Table
 
     return Table
 

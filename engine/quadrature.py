@@ -13,17 +13,20 @@ from jaxtyping import Bool, Float, Int
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
-def _running_integrals() -> Float[np.ndarray, "16 16"]:
+def running_integrals(
+    nodes: Float[np.ndarray, " node"], weights: Float[np.ndarray, " node"]
+) -> Float[np.ndarray, "node node"]:
     """Row i integrates the polynomial through the nodes from -1 to node i (Legendre series, term by term)."""
-    legendre = np.polynomial.legendre.legvander(NODES, 16)
-    degree = np.arange(16)
-    integrals = np.empty((16, 16))
-    integrals[:, 0] = NODES + 1.0
+    size = nodes.size
+    legendre = np.polynomial.legendre.legvander(nodes, size)
+    degree = np.arange(size)
+    integrals = np.empty((size, size))
+    integrals[:, 0] = nodes + 1.0
     integrals[:, 1:] = (legendre[:, 2:] - legendre[:, :-2]) / (2 * degree[1:] + 1)
-    return np.asarray((integrals * (degree + 0.5)) @ (legendre[:, :16].T * WEIGHTS))
+    return np.asarray((integrals * (degree + 0.5)) @ (legendre[:, :size].T * weights))
 
 
-FROM_LEFT = _running_integrals()
+FROM_LEFT = running_integrals(NODES, WEIGHTS)
 FROM_RIGHT = FROM_LEFT[::-1, ::-1]
 
 # Probabilities that must sum to 1 may miss it by this much; usually they miss it by 1e-14.

@@ -1,11 +1,9 @@
 """Experiments: start, stop, change arms, and read what is known."""
 
-from collections.abc import AsyncIterator
 from typing import Literal
 
 from litestar import get, patch, post
 from litestar.params import FromPath
-from litestar.response import Stream
 
 from api import numerics
 from api.context import AnyRequest, actor_of, now_of, parts_of
@@ -16,7 +14,6 @@ from domain.allocations import Allocation
 from domain.experiments import Experiment, NewExperiment, NewVariant, StopExperiment
 from domain.fields import Request
 from domain.report import Report
-from service.export_calls import calls_csv
 from service.find import experiment_of
 from storage.allocations import list_allocations
 from storage.experiments import list_experiments
@@ -147,21 +144,6 @@ async def get_allocations(request: AnyRequest, key: FromPath[str]) -> list[Alloc
         return await list_allocations(connection, experiment.id, limit=page.limit, offset=page.offset)
 
 
-@get("/experiments/{key:str}/calls", opt={"scope": "analyst"}, responses=answers(404), media_type="text/csv")
-async def get_calls(request: AnyRequest, key: FromPath[str]) -> Stream:
-    """Every call of the experiment as CSV: unit, segment, variant, probability, outcomes."""
-    database = parts_of(request).database
-    async with database.reading() as connection:
-        experiment = await experiment_of(connection, key)
-
-    async def lines() -> AsyncIterator[str]:
-        async with database.reading() as connection:
-            async for text in calls_csv(connection, experiment):
-                yield text
-
-    return Stream(lines(), media_type="text/csv; charset=utf-8")
-
-
 ROUTES = [
     get_experiments,
     post_experiment,
@@ -171,5 +153,4 @@ ROUTES = [
     patch_retire,
     get_report,
     get_allocations,
-    get_calls,
 ]

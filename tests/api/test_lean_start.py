@@ -13,7 +13,7 @@ import pytest
 from api import numerics
 from tests.running_server import RunningServer
 
-HEAVY = ("alembic", "jaxtyping", "mako", "numpy", "rich", "scipy")
+HEAVY = ("alembic", "jaxtyping", "mako", "numpy", "pyarrow", "rich", "scipy")
 BUILD = f"""
 import sys
 from api.app import create_app
