@@ -116,6 +116,7 @@ def _do(order: dict[str, object]) -> int:
     os.chdir(str(order["folder"]))
     os.environ.clear()
     os.environ.update(order["environment"])  # type: ignore[call-overload]
+    sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     for number, path in enumerate(order["streams"], 1):  # type: ignore[arg-type, var-annotated]
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     with Path(os.devnull).open() as nothing:

@@ -58,7 +58,7 @@ async def get_calls(request: AnyRequest, key: FromPath[str]) -> Stream:
                     yield piece
 
     media_type = next(name for name, file_format in MEDIA_TYPES.items() if file_format == wanted)
-    return _Typed(pieces(), media_type=f"{media_type}; charset=utf-8" if wanted == "csv" else media_type)
+    return _Typed(pieces(), media_type=media_type)
 
 
 class _Typed(Stream):

@@ -29,7 +29,9 @@ ENVIRONMENT = {
 }
 
 
-def run(url: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(
+    url: str, folder: Path, *options: str, phases: str = "coverage,fuzzing"
+) -> subprocess.CompletedProcess[str]:
     """Make up requests for the server that describes itself at `url`."""
     command = [
         Path(sys.executable).parent / "st",
@@ -43,7 +45,7 @@ def run(url: str, folder: Path, *options: str) -> subprocess.CompletedProcess[st
     bounds = ["--request-retries", "3", "--request-timeout", "60", "--suppress-health-check", "all"]
     made = ["--seed", "1", "--max-examples", str(PER_OPERATION), "--generation-database", "none"]
     return subprocess.run(
-        [*command, "--phases", "coverage,fuzzing", *made, *bounds],
+        [*command, "--phases", phases, *made, *bounds],
         cwd=folder,
         env=os.environ | {"COLUMNS": "120"},
         capture_output=True,
@@ -58,7 +60,9 @@ def test_no_made_up_request_finds_a_fault(database_url: str, tmp_path: Path):
     with RunningServer(database_url, tmp_path, environment=ENVIRONMENT) as server:
         set_up(server)
         key = f"Authorization: Bearer {server.key('manager')}"
-        done = run(f"{server.url}/schema", tmp_path, "--header", key)
+        # Every bound of every field once, on the database that minds more of them.
+        phases = "fuzzing" if database_url.startswith("sqlite") else "coverage,fuzzing"
+        done = run(f"{server.url}/schema", tmp_path, "--header", key, phases=phases)
         assert done.returncode == 0, done.stdout
         assert "28 selected / 28 total" in done.stdout
         assert '"event":"internal_error"' not in server.log.read_text()
