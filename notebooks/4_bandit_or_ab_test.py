@@ -24,9 +24,8 @@ POLICIES = ("fixed", "thompson")
 # The world is simulated, so the truth is known; floors, cap and burn-in are the product's. Each policy plays 250 times
 # in a world where `b` is better, and 250 times in one where nothing differs.
 
+
 # %%
-
-
 def play(policy, means, *, seed=1):
     """The same experiment, 250 times, under one policy."""
     return ab.simulate(
