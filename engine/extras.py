@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import Any
 
 
-class ExtraMissing(ImportError):
-    """A library of an extra is not installed; the message says which extra brings it."""
+class ExtraMissing(ValueError):
+    """Something was asked for whose library is not installed; the message says which extra brings it."""
 
 
 def load(module: str, *, extra: str, what: str) -> Any:

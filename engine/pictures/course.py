@@ -21,7 +21,7 @@ type Row = dict[str, Any]
 
 def split(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """The split that served, above P(best) of the goal, which moves it."""
-    alt, look, plan = altair(), theme_of(theme), found.findings.plan
+    alt, ground, plan = altair(), theme_of(theme), found.findings.plan
     looks = looks_of(found.findings)
     goal = found.findings[plan.goal]
     shares = [_at(each, arm, _share(each, plan, arm)) for each in looks for arm in plan.arms]
@@ -30,14 +30,17 @@ def split(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
         for each in looks
         for arm in plan.arms
     ]
+    shares = [
+        row | {"units": 0} for row in shares[: len(plan.arms)]
+    ] + shares  # the first served from the start
     percent = alt.Scale(domain=[0, 1])
     return finished(
         alt.vconcat(
             # The split of an allocation served the units before its end.
-            _lines(shares, plan, look, "share of units, %", percent, looks=looks, step="step-before"),
-            _lines(best, plan, look, "P(best), %", percent, looks=looks),
+            _lines(shares, plan, ground, "share of units, %", percent, looks=looks, step="step-before"),
+            _lines(best, plan, ground, "P(best), %", percent, looks=looks),
         ),
-        look,
+        ground,
         title="Split, and probability of being the best",
         subtitle=[f"P(best) on {plan.goal}, {direction(goal.metric)}, of the arms that get units"],
     )
@@ -45,12 +48,12 @@ def split(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
 
 def rates(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """Mean of all outcomes so far of each arm, with its interval at that look."""
-    alt, look, plan = altair(), theme_of(theme), found.findings.plan
+    alt, ground, plan = altair(), theme_of(theme), found.findings.plan
     looks = looks_of(found.findings)
     rows = [_at(each, arm, *_mean(each, found.metric.name, arm)) for each in looks for arm in plan.arms]
     axis = value_axis(found.metric, unit)
     base = alt.Chart(data(_known(rows)), width=WIDTH, height=HEIGHT).encode(
-        x=_units(looks), **arm_channels(plan.arms, plan.arms[plan.control], look)
+        x=_units(looks), **arm_channels(plan.arms, plan.arms[plan.control], ground)
     )
     scale = alt.Scale(zero=False)
     return finished(
@@ -58,15 +61,18 @@ def rates(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
             base.mark_area(opacity=0.13).encode(y=alt.Y("lower:Q", axis=axis, scale=scale), y2="upper:Q"),
             base.mark_line(strokeWidth=2).encode(y=alt.Y("value:Q", axis=axis, scale=scale)),
         ),
-        look,
+        ground,
         title=f"{found.metric.name} of all units so far",
-        subtitle=[f"{level(plan.alpha)} intervals for one look each · {direction(found.metric)}"],
+        subtitle=[
+            f"{level(plan.alpha)} intervals for one look each · {direction(found.metric)}",
+            "the split moved: a lift allows for that, these means do not" if plan.split_moves else "",
+        ],
     )
 
 
 def sample_ratio(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """Units above or below what the splits promised, and the evidence that they are not a matter of luck."""
-    alt, look, plan = altair(), theme_of(theme), found.findings.plan
+    alt, ground, plan = altair(), theme_of(theme), found.findings.plan
     reason = found.findings.sample_ratio.reason
     if reason is not None:
         raise ValueError(f"the sample ratio was not tested: {reason}")
@@ -81,11 +87,11 @@ def sample_ratio(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     return finished(
         alt.vconcat(
             _lines(
-                surplus, plan, look, "arrived minus promised, % of units", alt.Scale(zero=True), looks=looks
+                surplus, plan, ground, "arrived minus promised, % of units", alt.Scale(zero=True), looks=looks
             ),
-            _evidence(evidence, {}, look, needed={f"alarm at {ALARM:,.0f}": ALARM}, height=PANEL),
+            _evidence(evidence, {}, ground, needed={f"alarm at {ALARM:,.0f}": ALARM}, height=PANEL),
         ),
-        look,
+        ground,
         title="Did the split that was promised arrive?",
         subtitle=["below: e-value against the split; it may be looked at as often as one likes"],
     )
@@ -93,7 +99,7 @@ def sample_ratio(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
 
 def e_value(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """Evidence that an arm differs from the control, unit by unit, against what a claim needs."""
-    findings, look, plan = found.findings, theme_of(theme), found.findings.plan
+    findings, ground, plan = found.findings, theme_of(theme), found.findings.plan
     if found.metric.kind == "amount":
         raise ValueError(
             f"{found.metric.name!r} is an amount, which has no bound and so no e-value; see `lift`"
@@ -107,12 +113,12 @@ def e_value(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     for reading in findings.readings:
         observed = replace(findings.observed, tests=reading.tests)
         for index in plan.others:
-            value = two_sided_e_value(observed, found.metric.name, index)
+            value = max(two_sided_e_value(observed, found.metric.name, index), 1.0 / LARGEST)
             rows.append({"units": reading.units, "arm": plan.arms[index], "value": value})
-    channels = arm_channels(plan.arms, plan.arms[plan.control], look, only=others)
+    channels = arm_channels(plan.arms, plan.arms[plan.control], ground, only=others)
     return finished(
-        _evidence(rows, channels, look, needed=_needed(found, others), height=HEIGHT),
-        look,
+        _evidence(rows, channels, ground, needed=_needed(found, others), height=HEIGHT),
+        ground,
         title=f"Evidence that {found.metric.name} differs from that of {plan.arms[plan.control]}",
         subtitle=["valid at any look and under any split; once above its line, a claim stays"],
     )
@@ -144,7 +150,7 @@ def _evidence(
     ends = [max(LEAST, min(0.5, *values)), max(10.0, *values)]
     scale = alt.Scale(type="log", domain=ends, clamp=True)
     axis = alt.Axis(title="e-value, log scale", format="~g", tickCount=6)
-    plain = {} if channels else {"color": theme.colours[0]}
+    plain = {"color": theme.colours[0]} if not channels else {}
     path = (
         alt.Chart(data(rows), width=WIDTH, height=height)
         .mark_line(strokeWidth=2, **plain)

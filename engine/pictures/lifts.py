@@ -23,23 +23,23 @@ type Row = dict[str, Any]
 
 def lift(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """Each arm minus the control, three ways: belief, the test for any look, the test for one."""
-    alt, look, plan = altair(), theme_of(theme), found.findings.plan
+    alt, ground, plan = altair(), theme_of(theme), found.findings.plan
     others = [plan.arms[index] for index in plan.others]
     rows = [row for arm in others for row in _of_arm(found[arm].comparison)]
     if not rows:
         raise ValueError(f"nothing is known of {found.metric.name!r} yet; both arms need outcomes")
     axis = difference_axis(found.metric, plan.arms[plan.control], unit)
-    colours = [look.colours[0], look.colours[1], look.quiet]
+    colours = [ground.colours[0], ground.colours[1], ground.quiet]
     base = alt.Chart(data(rows), width=WIDTH, height=_height(len(others), len(SAYS))).encode(
         y=alt.Y("arm:N", sort=others, axis=alt.Axis(title=None)),
         yOffset=alt.YOffset("says:N", sort=list(SAYS)),
         color=alt.Color("says:N", title=None, scale=alt.Scale(domain=list(SAYS), range=colours)),
     )
     shape = alt.Shape("says:N", title=None, scale=alt.Scale(domain=list(SAYS), range=list(SHAPES[:3])))
-    band, note = _region(found.metric, plan, look, axis)
+    band, note = _region(found.metric, plan, ground, axis)
     return finished(
-        alt.layer(*band, _zero(look, axis), *_whiskers(base, axis, shape)),
-        look,
+        alt.layer(*band, _zero(ground, axis), *_whiskers(base, axis, shape)),
+        ground,
         title=f"{found.metric.name}: how far from {plan.arms[plan.control]}",
         subtitle=[f"{level(plan.alpha)} intervals · {direction(found.metric)}", note, _silent(found, others)],
     )
@@ -47,7 +47,7 @@ def lift(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
 
 def segments(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """Belief about each arm minus the control within every segment alone, the largest first; nothing is pooled."""
-    look, plan, metric = theme_of(theme), found.findings.plan, found.metric
+    ground, plan, metric = theme_of(theme), found.findings.plan, found.metric
     parts = found.findings.segments()
     if len(parts) < 2:
         raise ValueError(
@@ -67,7 +67,7 @@ def segments(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
         rows,
         arms=plan.arms,
         control=plan.arms[plan.control],
-        theme=look,
+        theme=ground,
         axis=difference_axis(metric, plan.arms[plan.control], unit),
         title=f"{metric.name}: how far from {plan.arms[plan.control]}, by segment",
         subtitle=[

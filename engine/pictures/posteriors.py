@@ -14,13 +14,14 @@ from engine.pictures.words import direction, level, value_axis
 
 ROWS = 360  # of all curves together
 TAIL = 1e-4  # what a curve leaves out at each end
+EDGE = 1e-12
 
 
 def posteriors(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """Densities and intervals; an arm without any outcome has neither."""
-    alt, look, plan = altair(), theme_of(theme), found.findings.plan
+    alt, ground, plan = altair(), theme_of(theme), found.findings.plan
     analysis = found.findings.conclusion.analyses[found.metric.name]
-    channels = arm_channels(plan.arms, plan.arms[plan.control], look)
+    channels = arm_channels(plan.arms, plan.arms[plan.control], ground)
     axis = value_axis(found.metric, unit)
     curves = _curves(analysis, plan.arms)
     if not curves:
@@ -39,8 +40,8 @@ def posteriors(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
         )
     )
     return finished(
-        alt.vconcat(density, _intervals(found, look, scale, axis)),
-        look,
+        alt.vconcat(density, _intervals(found, ground, scale, axis)),
+        ground,
         title=f"What is believed of {found.metric.name}",
         subtitle=[f"below: mean and {level(plan.alpha)} credible interval · {direction(found.metric)}"],
     )
@@ -78,8 +79,8 @@ def _curve(posterior: Posterior, index: int, points: int) -> tuple[np.ndarray, n
     if isinstance(posterior, BetaPosterior):
         a, b = float(posterior.alpha[index]), float(posterior.beta[index])
         low, high = float(special.betaincinv(a, b, TAIL)), float(special.betainccinv(a, b, TAIL))
-        # Below one success the density has no bound at 0, and the quantile may be 0.
-        value = np.linspace(max(low, 1e-6), min(high, 1.0 - 1e-6), points)
+        # With less than one success the density has no bound at 0, and the quantile may be 0.
+        value = np.linspace(max(low, EDGE), min(high, 1.0 - EDGE), points)
         log = special.xlogy(a - 1.0, value) + special.xlog1py(b - 1.0, -value) - special.betaln(a, b)
         return value, np.exp(log)
     mean, sd = float(posterior.mean[index]), float(posterior.sd[index])

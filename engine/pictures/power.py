@@ -21,14 +21,14 @@ def power_curves(plan: SampleSize, *, theme: str) -> Any:
         raise ValueError(
             "the plan is for a mean, must be for a rate; a mean's standard deviation is not kept"
         )
-    alt, look = altair(), theme_of(theme)
+    alt, ground = altair(), theme_of(theme)
     rows = _curves(plan)
     names = list(dict.fromkeys(row["effect"] for row in rows))
     x = alt.X(
         "units:Q", axis=alt.Axis(title="units of the control", format=",d"), scale=alt.Scale(nice=False)
     )
     y = alt.Y("power:Q", axis=alt.Axis(title="power, %", format=".0%"), scale=alt.Scale(domain=[0, 1]))
-    scale = alt.Scale(domain=names, range=list(look.colours[: len(names)]))
+    scale = alt.Scale(domain=names, range=list(ground.colours[: len(names)]))
     dashes = alt.Scale(domain=names, range=[list(dash) for dash in DASHES[: len(names)]])
     curves = alt.Chart(data(rows), width=WIDTH, height=HEIGHT).mark_line(strokeWidth=2)
     looks = "one look at the end" if plan.design == "fixed" else "any number of looks"
@@ -40,9 +40,9 @@ def power_curves(plan: SampleSize, *, theme: str) -> Any:
                 color=alt.Color("effect:N", title="effect, percentage points", scale=scale),
                 strokeDash=alt.StrokeDash("effect:N", title="effect, percentage points", scale=dashes),
             ),
-            *_plan(plan, look, x, y),
+            *_plan(plan, ground, x, y),
         ),
-        look,
+        ground,
         title=f"Chance to find an effect on a rate of {100 * plan.baseline:.4g} %",
         subtitle=[
             f"alpha {plan.alpha:g}, {looks}, {plan.ratio:g} units of a treatment for each of the control"
