@@ -8,7 +8,7 @@ from engine.metrics import Metric
 from engine.observed import Plan
 from engine.pictures.theme import SHAPES, WIDTH, Theme, altair, arm_channels, data, finished, theme_of
 from engine.pictures.words import difference_axis, direction, level, points
-from engine.results import Comparison, Pair
+from engine.results import Adaptive, Comparison, Pair, TestSummary
 from engine.segment_fit import SegmentsFit
 
 BELIEF = "belief: posterior"
@@ -25,7 +25,7 @@ def lift(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     """Each arm minus the control, three ways: belief, the test for any look, the test for one."""
     alt, ground, plan = altair(), theme_of(theme), found.findings.plan
     others = [plan.arms[index] for index in plan.others]
-    rows = [row for arm in others for row in _of_arm(found[arm].comparison)]
+    rows = [row for arm in others for row in _of_arm(found[arm].comparison, plan)]
     if not rows:
         raise ValueError(f"nothing is known of {found.metric.name!r} yet; both arms need outcomes")
     axis = difference_axis(found.metric, plan.arms[plan.control], unit)
@@ -59,7 +59,7 @@ def segments(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
         row | {"segment": f"{name} (n = {sum(arm.n for arm in of.arms.values())})"}
         for name, of in shown.items()
         for index in plan.others
-        for row in _of_arm(of[plan.arms[index]].comparison)
+        for row in _of_arm(of[plan.arms[index]].comparison, plan)
         if row["says"] == BELIEF
     ]
     left_out = len(parts) - len(by_size[:MOST_SEGMENTS])
@@ -146,11 +146,14 @@ def _forest(
     return finished(chart, theme, title=title, subtitle=subtitle)
 
 
-def _of_arm(item: Comparison | None) -> list[Row]:
+def _of_arm(item: Comparison | None, plan: Plan) -> list[Row]:
     """What is said of an arm; nothing where an end is unknown, because half an interval misleads."""
     if item is None:
         return []
-    test = item.z_test or item.welch_test
+    # The plain tests take the split for one that stood still.
+    test: Adaptive | TestSummary | None = item.z_test or item.welch_test
+    if plan.split_moves:
+        test = item.adaptive
     said: list[tuple[str, float | None, Pair]] = [
         (BELIEF, item.bayes.lift.mean, item.bayes.lift.interval),
         (ANY_LOOK, item.adaptive.estimate, item.always_valid.interval),

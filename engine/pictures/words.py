@@ -46,7 +46,8 @@ def difference_axis(metric: Metric, control: str, unit: str | None = None) -> An
     if metric.kind == "binary":
         points = "format(100 * datum.value, '+.2~f')"
         return alt.Axis(title=f"{what}, {unit or 'percentage points'}", labelExpr=points)
-    return alt.Axis(title=f"{what}, {unit_of(metric, unit)}", format="+~g")
+    of_difference = "points of 1" if unit is None and metric.kind == "score" else unit_of(metric, unit)
+    return alt.Axis(title=f"{what}, {of_difference}", format="+~g")
 
 
 def points(value: float) -> str:
