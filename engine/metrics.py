@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 Kind = Literal["binary", "score", "amount"]
 Direction = Literal["increase", "decrease"]
@@ -36,8 +36,24 @@ class Metric:
         return 1.0 if self.direction == "increase" else -1.0
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Binary(Metric):
+class _Declared(Metric):
+    """A metric as a data scientist declares it: its class is its kind."""
+
+    _kind: ClassVar[Kind]
+    __slots__ = ()
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        better: Direction = "increase",
+        goal: bool = False,
+        margin: float | int | None = None,
+    ) -> None:
+        _fill(self, name, self._kind, better, goal, margin)
+
+
+class Binary(_Declared):
     """A metric that is 0 or 1, false or true.
 
     Parameters
@@ -52,19 +68,11 @@ class Binary(Metric):
     'goal'
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        better: Direction = "increase",
-        goal: bool = False,
-        margin: float | int | None = None,
-    ) -> None:
-        _fill(self, name, "binary", better, goal, margin)
+    _kind = "binary"
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Score(Metric):
+class Score(_Declared):
     """A metric in [0, 1]; parameters as for `Binary`.
 
     Examples
@@ -73,19 +81,11 @@ class Score(Metric):
     'guardrail'
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        better: Direction = "increase",
-        goal: bool = False,
-        margin: float | int | None = None,
-    ) -> None:
-        _fill(self, name, "score", better, goal, margin)
+    _kind = "score"
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Amount(Metric):
+class Amount(_Declared):
     """A metric that is at least 0 and has no upper bound, such as seconds or money; parameters as for `Binary`.
 
     Examples
@@ -94,15 +94,8 @@ class Amount(Metric):
     -1.0
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        better: Direction = "increase",
-        goal: bool = False,
-        margin: float | int | None = None,
-    ) -> None:
-        _fill(self, name, "amount", better, goal, margin)
+    _kind = "amount"
+    __slots__ = ()
 
 
 def _fill(

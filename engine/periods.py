@@ -122,7 +122,9 @@ def beta_posterior(
     mean = np.clip(np.where(known, level.mean, alpha / (alpha + beta)), FURTHEST, 1.0 - FURTHEST)
     strength = np.where(known, mean * (1.0 - mean) / level.variance - 1.0, alpha + beta)
     strength = np.maximum(strength, SMALLEST_SHAPE / np.minimum(mean, 1.0 - mean))
-    return BetaPosterior(mean * strength, (1.0 - mean) * strength)
+    # Once more: the product of a quotient may be smaller by a rounding error, and would be refused.
+    alpha, beta = (np.maximum(part * strength, SMALLEST_SHAPE) for part in (mean, 1.0 - mean))
+    return BetaPosterior(alpha, beta)
 
 
 def normal_posterior(moments: Moments, served: Numbers, *, control: int) -> NormalPosterior:

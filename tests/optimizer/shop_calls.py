@@ -200,3 +200,11 @@ async def llm_calls_of(database: Database) -> list[Any]:
 async def leases_of(database: Database) -> list[str]:
     async with database.reading() as connection:
         return list((await connection.execute(sa.select(leases.c.name))).scalars())
+
+
+async def find_version_named(shop: Database) -> PromptVersion:
+    """The shop's first version."""
+    async with shop.reading() as connection:
+        version = await find_version(connection, 1)
+    assert version is not None
+    return version
