@@ -14,8 +14,14 @@ import engine as ab
 from engine.periods import beta_posterior
 from engine.simulated_looks import batch_statistics
 
-alt.renderers.enable("svg")
-RUNS, UNITS = 200, 5_000
+alt.renderers.enable("svg")  # drawn here, shown without a network
+RUNS, UNITS = 400, 5_000
+
+
+def agrees(runs, stated):
+    """Whether the mean of these runs is the stated one, within three of its standard errors."""
+    return abs(np.mean(runs) - stated) <= 3.0 * np.std(runs, ddof=1) / np.sqrt(len(runs))
+
 
 # %% [markdown]
 # ## The paradox in eight numbers
@@ -54,8 +60,8 @@ pooled
 weighed = ab.aipw_estimate(days, SPLITS, control=0)
 stratified = ab.stratified_estimate(days, control=0, period=[0, 1])
 belief = beta_posterior(days, days.n > 0, control=0)
-assert abs(weighed.estimate[1]) < 0.1
 assert weighed.interval().lower[1] < 0 < weighed.interval().upper[1]
+assert abs(weighed.estimate[1]) < weighed.standard_error[1]
 assert abs(stratified.estimate[1]) < 1e-12
 assert [round(mean, 2) for mean in belief.mean.tolist()] == [0.68, 0.70]
 
@@ -63,84 +69,70 @@ assert [round(mean, 2) for mean in belief.mean.tolist()] == [0.68, 0.70]
 # ## Is that a curiosity?
 #
 # No. It needs two things: rates that move, as they do between weekdays and weekends, and a split that follows the
-# outcomes, which is what a bandit is. Here are 200 bandits over 5 000 calls with two **identical** prompts. Both
-# resolve 70 % of the calls at the start, 15 points more in the middle, and 70 % again at the end.
+# outcomes, which is what a bandit is. Here are 400 bandits over 5 000 calls with two **identical** prompts. Both
+# resolve 70 % of the calls at the start, 85 % in the middle, and 70 % again at the end.
 
 # %%
 world = ab.Scenario([0.70, 0.70], drift=0.15, drift_period=2 * UNITS)
 bandits = ab.simulate(world, ab.Policy(name="thompson"), units=UNITS, runs=RUNS, rng=np.random.default_rng(1))
 counts = batch_statistics(bandits)
 whole = ab.BinaryCounts(n=counts.n.sum(axis=1), successes=counts.successes.sum(axis=1))
-assert counts.n.shape == (RUNS, 100, 2)
 assert (whole.n.sum(axis=1) == UNITS).all()
+assert round(bandits.mean.max(), 2) == 0.85
+
+# %% [markdown]
+# Grouped by variant, the 95 % interval misses the truth in nearly half of the bandits (48 %), though it is read only
+# once. The AIPW interval keeps its word: it misses in 5 % at most.
 
 
 # %%
-def misses(interval_lower, interval_upper):
-    """Share of the runs whose 95 % interval does not contain the true difference, 0."""
-    return ((interval_lower[:, 1] > 0) | (interval_upper[:, 1] < 0)).mean()
+def misses(interval):
+    """Whether the interval of b does not contain the true difference, 0; by run."""
+    return (interval.lower[:, 1] > 0) | (interval.upper[:, 1] < 0)
 
 
 plain = ab.z_test(whole, control=0)
 right = ab.aipw_estimate(counts, bandits.probability, control=0)
-missed = {
-    "grouped by variant": misses(plain.lower, plain.upper),
-    "AIPW": misses(right.interval().lower, right.interval().upper),
-}
+assert agrees(misses(plain), 0.48)
+assert misses(right.interval()).mean() <= 0.05
+float(misses(plain).mean()), float(misses(right.interval()).mean())
 
 # %% [markdown]
-# Grouped by variant, the 95 % interval is wrong in about half of the bandits, though it is read only once. The AIPW
-# interval keeps its word.
+# The differences themselves, of identical prompts. Grouped by variant they have two humps: whichever prompt the bandit
+# came to prefer served the good middle, and looks 3 points better for it. A difference of 0, the truth, is rare.
+# Weighed, the bandits scatter around 0.
 
 # %%
-assert 0.39 < missed["grouped by variant"] < 0.61
-assert missed["AIPW"] < 0.10
-missed
+ESTIMATES = {"grouped by variant": plain.estimate[:, 1], "AIPW": right.estimate[:, 1]}
+assert agrees(ESTIMATES["AIPW"], 0.0)
+near = {name: (np.abs(values) < 0.01).mean() for name, values in ESTIMATES.items()}
+assert near["grouped by variant"] < near["AIPW"] / 3
+alt.Chart(pl.DataFrame(ESTIMATES).unpivot()).mark_bar(opacity=0.6).encode(
+    x=alt.X("value", bin=alt.Bin(step=0.01), title="b minus a", axis=alt.Axis(format="+.0%")),
+    y=alt.Y("count()", stack=None, title="bandits"),
+    row=alt.Row("variable", title=None),
+).properties(height=90)
 
 # %% [markdown]
 # ## One of them, call by call
 #
-# We take the bandit that a plain analysis gets most wrong, and give its calls to `Study` as an export would: variant,
+# We take the first bandit that a plain analysis gets wrong, and give its calls to `Study` as an export would: variant,
 # allocation, probability, outcome.
 
 # %%
-worst = int(np.abs(plain.estimate[:, 1]).argmax())
+wrong = int(misses(plain).argmax())
 batch = np.arange(UNITS) // bandits.batch
-arm = bandits.arm[worst].astype(int)
+arm = bandits.arm[wrong].astype(int)
 calls = pl.DataFrame(
     {
         "variant": np.array(["a", "b"])[arm],
         "allocation": batch,
-        "probability": bandits.probability[worst, batch, arm],
-        "resolved": bandits.outcome[worst] == 1.0,
+        "probability": bandits.probability[wrong, batch, arm],
+        "resolved": bandits.outcome[wrong] == 1.0,
     }
 )
+assert calls.height == UNITS
 calls.head(3)
-
-# %% [markdown]
-# In each part of the time both variants do about equally well. The share of `b` is what moves with the good time, and
-# so do its calls.
-
-# %%
-thirds = calls.with_columns(part=pl.col("allocation") * 3 // 100)
-table = thirds.group_by("part", "variant").agg(calls=pl.len(), resolved=pl.col("resolved").mean())
-assert table.height == 6
-table.sort("part", "variant")
-
-# %%
-moving = pl.DataFrame(
-    {
-        "calls": 50 * np.arange(100),
-        "share of b": bandits.probability[worst, :, 1],
-        "rate of both": bandits.mean[::50, 0],
-    }
-).unpivot(index="calls")
-assert moving.height == 200
-alt.Chart(moving).mark_line().encode(x="calls", y="value", color="variable")
-
-# %% [markdown]
-# `Study` knows the columns, so it does all of the above by itself. The plain z-test stands in the result, too, and is
-# far off. The adaptive estimate and the sequence that may be looked at any time contain the truth.
 
 # %%
 study = ab.Study(
@@ -150,13 +142,22 @@ study = ab.Study(
     allocation="allocation",
     probability="probability",
 )
-b = study.analyze(calls)["resolved"]["b"]
-assert abs(b.z_test.estimate) > 0.06
-assert b.z_test.p_value < 0.001
-assert abs(b.adaptive.estimate) < abs(b.z_test.estimate) / 2
-lower, upper = b.always_valid.interval
-assert lower < 0 < upper
-b.z_test, b.adaptive
+found = study.analyze(calls)
+assert found.plan.split_moves
+found.plot("split")
+
+# %% [markdown]
+# `Study` knows the columns, so it does all of the above by itself. The plain z-test stands in the result, too, and is
+# "significant". The adaptive estimate is nearer to the truth, and its intervals contain it, for one look and for any.
+# The picture leaves the z-test out, because the split moved.
+
+# %%
+b = found["resolved"]["b"]
+assert b.z_test.p_value < 0.05
+assert abs(b.adaptive.estimate) < abs(b.z_test.estimate)
+for lower, upper in (b.adaptive.interval, b.always_valid.interval):
+    assert lower < 0 < upper
+found.plot("lift")
 
 # %% [markdown]
 # **So:** after a bandit, never group by variant alone. Keep `allocation` and `probability` with each call (an export
