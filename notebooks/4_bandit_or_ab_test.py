@@ -46,8 +46,8 @@ assert all(history.probability.shape == (RUNS, 100, 2) for history in better.val
 # ## One bandit
 #
 # The split follows the probability of being best, allocation by allocation, within the floor and the cap. It follows
-# the outcomes, and nobody tells it the truth: this is the one of the 400 that was wrong for longest. For more than half
-# of its calls it preferred the worse prompt.
+# the outcomes, and nobody tells it the truth: this is the one of the 400 that was wrong for longest. For nearly half of
+# its calls it preferred the worse prompt.
 
 # %%
 batch = np.arange(UNITS) // 50
@@ -69,7 +69,7 @@ study = ab.Study(
     allocation="allocation",
     probability="probability",
 )
-assert (history.probability[lost_longest, :, 1] < 0.5).mean() > 0.5
+assert 0.4 < (history.probability[lost_longest, :, 1] < 0.5).mean() < 0.5
 study.analyze(calls).plot("split")
 
 # %% [markdown]
