@@ -16,7 +16,7 @@ The data flow, one module a step:
 8. `conclusion`: all of it about one experiment, as the report shows it; `front`: `compare` and `Study`, from
    counts or any frame to the same numbers.
 
-`simulation` plays whole experiments, to see how often all this is wrong.
+`pictures` draws what 8 found; `simulation` plays whole experiments, to see how often all this is wrong.
 
 An *arm* is a position in an array. Higher is better: `flipped()` turns a metric where lower is better.
 The names below load on first use; `engine.power` is the module, its function is `engine.power.power`.
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from engine.front import Study, compare
     from engine.guardrails import guardrail_status
     from engine.hierarchical import Sampler, fit_segments, prior_predictive
+    from engine.looks import Look, looks_of
     from engine.means import WelchTest, welch_test
     from engine.metrics import Amount, Binary, Metric, Score
     from engine.multiplicity import benjamini_hochberg, e_benjamini_hochberg, holm
     from engine.normal import NormalPosterior
     from engine.off_policy import PolicyValue, doubly_robust, effective_sample_size, ips, snips
+    from engine.pictures import save_picture
     from engine.power import SampleSize, days_needed, minimum_detectable_effect, sample_size, sample_size_mean
     from engine.prior import ArmPrior, empirical_bayes, new_arm_prior
     from engine.proportions import ZTest, newcombe_interval, wilson_interval, z_test
@@ -66,6 +68,7 @@ __all__ = [
     "Findings",
     "History",
     "Interval",
+    "Look",
     "Metric",
     "Moments",
     "NormalPosterior",
@@ -99,6 +102,7 @@ __all__ = [
     "holm",
     "ips",
     "largest_remainder",
+    "looks_of",
     "minimum_detectable_effect",
     "new_arm_prior",
     "newcombe_interval",
@@ -107,6 +111,7 @@ __all__ = [
     "sample_ratio_test",
     "sample_size",
     "sample_size_mean",
+    "save_picture",
     "served_split",
     "simulate",
     "snips",
@@ -133,6 +138,7 @@ _MODULE_OF = {
     "Findings": "findings",
     "History": "simulation",
     "Interval": "statistics",
+    "Look": "looks",
     "Metric": "metrics",
     "Moments": "statistics",
     "NormalPosterior": "normal",
@@ -166,6 +172,7 @@ _MODULE_OF = {
     "holm": "multiplicity",
     "ips": "off_policy",
     "largest_remainder": "allocation",
+    "looks_of": "looks",
     "minimum_detectable_effect": "power",
     "new_arm_prior": "prior",
     "newcombe_interval": "proportions",
@@ -174,6 +181,7 @@ _MODULE_OF = {
     "sample_ratio_test": "sample_ratio",
     "sample_size": "power",
     "sample_size_mean": "power",
+    "save_picture": "pictures",
     "served_split": "allocation",
     "simulate": "simulation",
     "snips": "off_policy",

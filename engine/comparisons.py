@@ -42,7 +42,7 @@ SEED_RULE_WARNING = (
 )
 LARGEST_LOG = 700.0  # e to this still is a number that JSON can hold
 NO_BOUND = "an amount has no upper bound to bet against; read the interval"
-NO_ORDER = "no e-value: sums do not tell in which order the units came; read the interval"
+NO_ORDER = "no e-value: sums do not tell in which order the units came"
 
 
 def compare_all(
@@ -121,12 +121,12 @@ def _always_valid(
         return AlwaysValid(interval=interval, reason=NO_BOUND)
     why = _why_no_interval(is_readable, is_sample)
     if observed.tests is None:
-        return AlwaysValid(interval=interval, reason=f"{NO_ORDER}; {why}" if why else NO_ORDER)
-    log_e = _two_sided_log_e(observed, metric.name, index)
+        return AlwaysValid(interval=interval, reason=f"{NO_ORDER}; {why or 'read the interval'}")
+    log_e = two_sided_log_e(observed, metric.name, index)
     shown = [observed.log_e_max(metric.name, index, claim) for claim in ("better", "worse")]
     p_value = min(1.0, math.exp(-(max(shown) - math.log(2.0))))
     return AlwaysValid(
-        e_value=math.exp(min(log_e, LARGEST_LOG)),
+        e_value=two_sided_e_value(observed, metric.name, index),
         log_e_value=log_e,
         p_value=p_value,
         p_value_adjusted=min(1.0, p_value * compared),
@@ -147,7 +147,12 @@ def _why_no_interval(is_readable: bool, is_sample: bool) -> str | None:
     return None
 
 
-def _two_sided_log_e(observed: Observed, metric: str, index: int) -> float:
+def two_sided_e_value(observed: Observed, metric: str, index: int) -> float:
+    """Evidence now that an arm differs from the control; beyond e^700 it is e^700."""
+    return math.exp(min(two_sided_log_e(observed, metric, index), LARGEST_LOG))
+
+
+def two_sided_log_e(observed: Observed, metric: str, index: int) -> float:
     """Half of the wealth bets on better, half on worse."""
     logs = []
     for claim in ("better", "worse"):

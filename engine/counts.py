@@ -112,6 +112,12 @@ class Counts:
         mine = {key: cell for key, cell in self.cells.items() if key[0].segment == segment}
         return Counts(mine, self.splits)
 
+    def of_allocations(self, labels: Iterable[Label]) -> "Counts":
+        """What was counted in some allocations."""
+        wanted = set(labels)
+        mine = {key: cell for key, cell in self.cells.items() if key[0].allocation in wanted}
+        return Counts(mine, {label: split for label, split in self.splits.items() if label in wanted})
+
 
 def observed_of(
     counts: Counts, plan: Plan, *, priors: np.ndarray | None = None, tests: Tests | None = None

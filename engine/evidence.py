@@ -3,7 +3,7 @@
 Units are read in the order of their assignment, in blocks of any size; the order decides, the blocks do not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from engine.metrics import Claim, Metric
 from engine.observed import Plan, Tests, Wealth
 from engine.sequential import Direction, EProcess
 
+READINGS = 30  # enough for a line; each is one more pass through the tests
 Processes = Mapping[tuple[str, str, Claim], EProcess]  # by metric, arm and claim
 
 
@@ -30,6 +31,14 @@ class Block:
     arm: Int64[np.ndarray, " unit"]
     probability: Float64[np.ndarray, "unit arm"]
     values: Mapping[str, Float64[np.ndarray, " unit"]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """The state of the tests after so many units, in the order of their assignment."""
+
+    units: int
+    tests: Tests
 
 
 def claims_about(metric: Metric) -> tuple[Claim, ...]:
@@ -124,6 +133,29 @@ def read_block(processes: Processes, plan: Plan, block: Block) -> Processes:
             read = read_pair(metric, tests, value[both], block.arm[both] == index, share[both])
             after |= {(*key, claim): test for claim, test in read.items()}
     return after
+
+
+def readings_of(plan: Plan, blocks: Iterable[Block], *, units: int) -> tuple[Reading, ...]:
+    """The tests before the first unit, now and then, and after the last.
+
+    Parameters
+    ----------
+    units : About how many there are in all blocks.
+    """
+    processes, read = no_units_yet(plan), 0
+    found = [Reading(0, tests_of(processes))]
+    for block in blocks:
+        for part in _parts(block, max(1, -(-units // READINGS))):
+            processes, read = read_block(processes, plan, part), read + len(part.arm)
+            found.append(Reading(read, tests_of(processes)))
+    return tuple(found)
+
+
+def _parts(block: Block, size: int) -> Iterator[Block]:
+    for start in range(0, len(block.arm), size):
+        part = slice(start, start + size)
+        values = {name: value[part] for name, value in block.values.items()}
+        yield Block(block.arm[part], block.probability[part], values)
 
 
 def tests_of(processes: Processes) -> Tests:

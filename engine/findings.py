@@ -13,8 +13,9 @@ from engine.arm_findings import ArmFindings
 from engine.conclusion import Conclusion, conclude
 from engine.counts import Counts, observed_of
 from engine.decision import Recommendation
+from engine.evidence import Reading
 from engine.metrics import Metric
-from engine.observed import Observed, Plan, Tests
+from engine.observed import Observed, Plan
 from engine.prose import explained
 from engine.results import Comparison, GuardrailSummary, SampleRatio
 from engine.rows import long_rows
@@ -65,6 +66,27 @@ class MetricFindings:
         """What is known, in sentences."""
         return explained(self.findings.conclusion, (self.metric,))
 
+    def plot(self, kind: str = "lift", *, theme: str = "light", unit: str | None = None) -> Any:
+        """An Altair chart whose numbers are those of this result; needs the extra `science`.
+
+        Parameters
+        ----------
+        kind : "lift" (belief beside evidence), "posteriors", "segments" (a forest), "rates" (so far), "split" (and
+            P(best) over time), "sample_ratio", "e_value" (against what a claim needs).
+        theme : "light" or "dark".
+        unit : Of the metric, where neither its kind nor its name tells it.
+
+        Raises
+        ------
+        ValueError
+            Another kind or theme, or a result that does not hold what the picture shows; the message says why.
+        ExtraMissing
+            Altair is not installed.
+        """
+        from engine.pictures import picture
+
+        return picture(self, kind, theme=theme, unit=unit)
+
     def __str__(self) -> str:
         return as_text(self.findings.conclusion, (self.metric,))
 
@@ -85,6 +107,7 @@ class Findings:
     counts : What it was computed from.
     observed : The same as arrays.
     days_left, ended : As told to the study.
+    readings : The always-valid tests now and then, where units were read in their order.
     """
 
     conclusion: Conclusion
@@ -92,6 +115,7 @@ class Findings:
     counts: Counts
     days_left: float
     ended: bool
+    readings: tuple[Reading, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -181,6 +205,10 @@ class Findings:
         """What is known and what to do, in sentences."""
         return explained(self.conclusion, self.metrics)
 
+    def plot(self, kind: str = "lift", *, theme: str = "light", unit: str | None = None) -> Any:
+        """A picture of the goal; see `MetricFindings.plot`."""
+        return self[self.plan.goal].plot(kind, theme=theme, unit=unit)
+
     def __str__(self) -> str:
         return as_text(self.conclusion, self.metrics)
 
@@ -211,14 +239,14 @@ def findings_of(
     counts: Counts,
     *,
     priors: np.ndarray | None = None,
-    tests: Tests | None = None,
+    readings: tuple[Reading, ...] = (),
     days_left: float = 0.0,
     ended: bool = False,
 ) -> Findings:
     """What these counts say."""
-    observed = observed_of(counts, plan, priors=priors, tests=tests)
+    observed = observed_of(counts, plan, priors=priors, tests=readings[-1].tests if readings else None)
     conclusion = conclude(observed, days_left=days_left, ended=ended)
-    return Findings(conclusion, observed, counts, days_left, ended)
+    return Findings(conclusion, observed, counts, days_left, ended, readings)
 
 
 def _plain(value: Any) -> Any:

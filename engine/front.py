@@ -12,10 +12,10 @@ import numpy as np
 
 from engine.checks import check_confidence_level
 from engine.counts import Counts, Splits
-from engine.evidence import no_units_yet, read_block, tests_of
+from engine.evidence import Reading, readings_of
 from engine.findings import Findings, MetricFindings, findings_of
 from engine.metrics import ASSIGNED, Binary, Direction, Metric
-from engine.observed import Plan, Tests
+from engine.observed import Plan
 from engine.planning import units_per_arm
 
 type CountsByArm = Mapping[str, Sequence[Any]]
@@ -162,8 +162,8 @@ class Study:
         """
         counts = self.count(data, splits=splits)
         plan = self.plan(counts)
-        tests = self._tests(data, plan, counts) if in_order else None
-        return findings_of(plan, counts, tests=tests, days_left=float(days_left), ended=ended)
+        readings = self._readings(data, plan, counts) if in_order else ()
+        return findings_of(plan, counts, readings=readings, days_left=float(days_left), ended=ended)
 
     def plan(self, counts: Counts) -> Plan:
         """Arms and levels of the experiment that these counts are of."""
@@ -204,17 +204,14 @@ class Study:
             time=self.time,
         )
 
-    def _tests(self, data: Any, plan: Plan, counts: Counts) -> Tests:
+    def _readings(self, data: Any, plan: Plan, counts: Counts) -> tuple[Reading, ...]:
         if isinstance(data, Counts | Mapping):
             raise ValueError(
                 "in_order needs a frame with a row per unit; sums do not tell in which order they came"
             )
         from engine.ordered import blocks_of_frame
 
-        processes = no_units_yet(plan)
-        for block in blocks_of_frame(data, self._columns(), plan, counts):
-            processes = read_block(processes, plan, block)
-        return tests_of(processes)
+        return readings_of(plan, blocks_of_frame(data, self._columns(), plan, counts), units=counts.units)
 
 
 def _with_goal(metrics: Sequence[Metric]) -> tuple[Metric, ...]:

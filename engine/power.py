@@ -12,7 +12,7 @@ outcomes an arm.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from scipy.optimize import brentq
 from scipy.special import ndtri
@@ -68,6 +68,20 @@ class SampleSize:
     def total(self) -> int:
         """Whole units for the control and one treatment together."""
         return self.per_arm_ceil + _whole(self.ratio * self.per_arm)
+
+    def plot(self, *, theme: str = "light") -> Any:
+        """Power by the units of the control, for half, all and twice the effect; an Altair chart.
+
+        Raises
+        ------
+        ValueError
+            The plan is for a mean, whose standard deviation is not kept.
+        ExtraMissing
+            Altair is not installed: the extra `science`.
+        """
+        from engine.pictures.power import power_curves
+
+        return power_curves(self, theme=theme)
 
 
 def sample_size(

@@ -1,11 +1,13 @@
 """What a hierarchical model says, whoever computed it: populations, rates of segments, and whether to trust it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
 
+from engine.metrics import Metric
 from engine.statistics import Interval
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization: an
@@ -135,3 +137,34 @@ class SegmentsFit:
     confidence_level: float
     method: Literal["quadrature", "nuts"]
     diagnostics: Diagnostics
+
+    def plot(
+        self,
+        *,
+        segments: Sequence[str],
+        arms: Sequence[str],
+        control: int,
+        metric: Metric,
+        theme: str = "light",
+    ) -> Any:
+        """A forest: how far every arm lies from the control in every segment, and in all together.
+
+        Parameters
+        ----------
+        segments, arms : Names, in the order of the counts.
+        control : As for `fit_segments`.
+        metric : Names the axis.
+        theme : "light" or "dark".
+
+        Raises
+        ------
+        ValueError
+            Names that do not fit.
+        ExtraMissing
+            Altair is not installed: the extra `science`.
+        """
+        from engine.pictures.lifts import fitted_segments
+
+        return fitted_segments(
+            self, segments=segments, arms=arms, control=control, metric=metric, theme=theme
+        )

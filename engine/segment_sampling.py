@@ -6,6 +6,7 @@ model is compiled once per shape of the counts.
 """
 
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,6 +77,30 @@ def diagnosed(tree: Any, confidence_level: float) -> Diagnostics:
         ess_tail=_worst(table["ess_tail"], np.min),
         divergences=int(tree["sample_stats"]["diverging"].to_numpy().sum()),
     )
+
+
+def save_ranks(tree: Any, path: str | Path) -> Path:
+    """Write how the chains' draws rank among each other: what R-hat says in one number.
+
+    Left the density of every parameter, a line a chain; right the ranks' distribution less the uniform one, with
+    a band that chains of one posterior stay in.
+
+    Parameters
+    ----------
+    tree : Of `draw`.
+    path : Ends in .png, .svg or .pdf.
+
+    References
+    ----------
+    Säilynoja, Bürkner and Vehtari (2022), Graphical test for discrete uniformity, Statistics and Computing 32.
+    """
+    import arviz as az
+    from matplotlib import pyplot
+
+    drawn = az.plot_rank_dist(tree, var_names=["mean", "spread"], backend="matplotlib")
+    drawn.savefig(Path(path))
+    pyplot.close(drawn.get_viz("figure"))
+    return Path(path)
 
 
 def _worst(column: Any, of: Any) -> float:

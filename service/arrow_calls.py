@@ -8,13 +8,13 @@ import datetime as dt
 import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.experiments import Experiment
+from engine.extras import load
 from storage.calls import CallRow, read_calls_since
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ _FIXED = (
 )
 
 
-class ExtraMissing(ValueError):
-    """A format whose library is not installed."""
-
-
 def load_pyarrow() -> Any:
     """The module `pyarrow` with its parts for Parquet and streams.
 
@@ -42,14 +38,9 @@ def load_pyarrow() -> Any:
     ------
     ExtraMissing : it is not installed.
     """
-    try:
-        import_module("pyarrow.parquet")
-        return import_module("pyarrow")
-    except ImportError as error:
-        raise ExtraMissing(
-            "Parquet and Arrow need pyarrow, which is not installed here; "
-            "install the extra `science` (pip install 'promptbandit-service[science]')"
-        ) from error
+    pa = load("pyarrow", extra="science", what="Parquet and Arrow")
+    load("pyarrow.parquet", extra="science", what="Parquet and Arrow")
+    return pa
 
 
 def schema_of(

@@ -14,7 +14,8 @@ from api.openapi import answers, takes
 from api.problems import FORMAT_NOT_INSTALLED, NOT_ACCEPTABLE, RequestProblem
 from api.reading import read_query
 from domain.fields import Request
-from service.arrow_calls import ExtraMissing, calls_encoded, load_pyarrow
+from engine.extras import ExtraMissing
+from service.arrow_calls import calls_encoded, load_pyarrow
 from service.export_calls import calls_csv
 from service.find import experiment_of
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,17 @@ def test_chains_that_disagree_and_planted_divergences_are_refused(sampled: Segme
     failed = tree.copy(deep=True)
     failed["sample_stats"]["diverging"].values[1, :3] = True
     assert diagnosed(failed, 0.95).problems == ("3 divergences, must be 0",)
+
+
+def test_the_ranks_of_chains_become_a_file(tmp_path: Path):
+    import arviz as az
+
+    from engine.segment_sampling import save_ranks
+
+    rng = np.random.default_rng(5)
+    told = {name: rng.uniform(size=(4, 100, 2)) for name in ("mean", "spread")}
+    tree = az.from_dict({"posterior": told, "sample_stats": {"diverging": np.zeros((4, 100), bool)}})
+    assert save_ranks(tree, tmp_path / "ranks.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def neals_funnel(draws, chains, rng):
