@@ -42,7 +42,7 @@ SEED_RULE_WARNING = (
 )
 LARGEST_LOG = 700.0  # e to this still is a number that JSON can hold
 NO_BOUND = "an amount has no upper bound to bet against; read the interval"
-NO_ORDER = "no e-value: sums do not tell in which order the units came; read the interval"
+NO_ORDER = "no e-value: sums do not tell in which order the units came"
 
 
 def compare_all(
@@ -121,7 +121,7 @@ def _always_valid(
         return AlwaysValid(interval=interval, reason=NO_BOUND)
     why = _why_no_interval(is_readable, is_sample)
     if observed.tests is None:
-        return AlwaysValid(interval=interval, reason=f"{NO_ORDER}; {why}" if why else NO_ORDER)
+        return AlwaysValid(interval=interval, reason=f"{NO_ORDER}; {why or 'read the interval'}")
     log_e = two_sided_log_e(observed, metric.name, index)
     shown = [observed.log_e_max(metric.name, index, claim) for claim in ("better", "worse")]
     p_value = min(1.0, math.exp(-(max(shown) - math.log(2.0))))

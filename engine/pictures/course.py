@@ -9,7 +9,7 @@ from engine.findings import MetricFindings
 from engine.looks import Look, looks_of
 from engine.observed import Plan
 from engine.pictures.theme import HEIGHT, WIDTH, Theme, altair, arm_channels, data, finished, theme_of
-from engine.pictures.words import direction, level, value_axis
+from engine.pictures.words import direction, evidence_axis, level, value_axis
 from engine.sample_ratio import ALARM
 
 PANEL = 150
@@ -149,7 +149,7 @@ def _evidence(
     values = [row["value"] for row in rows] + [10.0 * value for value in needed.values()]
     ends = [max(LEAST, min(0.5, *values)), max(10.0, *values)]
     scale = alt.Scale(type="log", domain=ends, clamp=True)
-    axis = alt.Axis(title="e-value, log scale", format="~g", tickCount=6)
+    axis = evidence_axis(ends)
     plain = {"color": theme.colours[0]} if not channels else {}
     path = (
         alt.Chart(data(rows), width=WIDTH, height=height)
@@ -161,11 +161,9 @@ def _evidence(
     lines = alt.Chart(data([{"needed": value, "label": label} for label, value in needed.items()]))
     y = alt.Y("needed:Q", scale=scale, axis=axis)
     label = lines.mark_text(align="left", baseline="bottom", dx=4, dy=-3, fontSize=12, color=theme.text)
-    return alt.layer(
-        path,
-        lines.mark_rule(color=theme.quiet, strokeDash=[6, 3], strokeWidth=1.5).encode(y=y),
-        label.encode(y=y, x=alt.value(0), text="label:N"),
-    )
+    rule = lines.mark_rule(color=theme.quiet, strokeDash=[6, 3], strokeWidth=1.5)
+    needs = alt.layer(rule.encode(y=y), label.encode(y=y, x=alt.value(0), text="label:N"))
+    return alt.layer(path, needs)
 
 
 def _lines(
@@ -195,7 +193,8 @@ def _units(looks: Sequence[Look] = ()) -> Any:
     """The axis of units; of outcomes, where nobody counted units."""
     alt = altair()
     title = "units so far" if not looks or looks[-1].findings.counts.units else "outcomes of the goal so far"
-    return alt.X("units:Q", axis=alt.Axis(title=title, format=",d"), scale=alt.Scale(nice=False))
+    scale = alt.Scale(nice=False, domainMin=0)  # panels that stand above each other share it
+    return alt.X("units:Q", axis=alt.Axis(title=title, format=",d"), scale=scale)
 
 
 def _at(

@@ -38,7 +38,7 @@ def lift(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     shape = alt.Shape("says:N", title=None, scale=alt.Scale(domain=list(SAYS), range=list(SHAPES[:3])))
     band, note = _region(found.metric, plan, ground, axis)
     return finished(
-        alt.layer(*band, _zero(ground, axis), *_whiskers(base, axis, shape)),
+        alt.layer(*band, _zero(ground, axis), _whiskers(base, axis, shape)),
         ground,
         title=f"{found.metric.name}: how far from {plan.arms[plan.control]}",
         subtitle=[f"{level(plan.alpha)} intervals · {direction(found.metric)}", note, _silent(found, others)],
@@ -138,11 +138,11 @@ def _forest(
     base = alt.Chart(data(rows), width=WIDTH, height=_height(len(order), len(others))).encode(
         y=alt.Y("segment:N", sort=order, axis=alt.Axis(title=None)),
         yOffset=alt.YOffset("arm:N", sort=others),
-        color=arm_channels(arms, control, theme, only=others)["color"],
+        color=arm_channels(arms, control, theme, only=others)["color"].legend(title="arm"),
     )
     known = [SHAPES[index % len(SHAPES)] for index in range(len(others))]
     shape = alt.Shape("arm:N", title="arm", scale=alt.Scale(domain=others, range=known))
-    chart = alt.layer(_zero(theme, axis), *_whiskers(base, axis, shape))
+    chart = alt.layer(_zero(theme, axis), _whiskers(base, axis, shape))
     return finished(chart, theme, title=title, subtitle=subtitle)
 
 
@@ -193,12 +193,12 @@ def _zero(theme: Theme, axis: Any) -> Any:
     return line.encode(x=alt.X("at:Q", axis=axis))
 
 
-def _whiskers(base: Any, axis: Any, shape: Any) -> list[Any]:
+def _whiskers(base: Any, axis: Any, shape: Any) -> Any:
     alt = altair()
-    return [
+    return alt.layer(
         base.mark_rule(strokeWidth=2).encode(x=alt.X("lower:Q", axis=axis), x2="upper:Q"),
         base.mark_point(filled=True, opacity=1, size=80).encode(x=alt.X("value:Q", axis=axis), shape=shape),
-    ]
+    )
 
 
 def _height(groups: int, lines: int) -> int:

@@ -32,6 +32,7 @@ def power_curves(plan: SampleSize, *, theme: str) -> Any:
     dashes = alt.Scale(domain=names, range=[list(dash) for dash in DASHES[: len(names)]])
     curves = alt.Chart(data(rows), width=WIDTH, height=HEIGHT).mark_line(strokeWidth=2)
     looks = "one look at the end" if plan.design == "fixed" else "any number of looks"
+    units = "as many units" if plan.ratio == 1.0 else f"{plan.ratio:.4g} times the units"
     return finished(
         alt.layer(
             curves.encode(
@@ -40,28 +41,25 @@ def power_curves(plan: SampleSize, *, theme: str) -> Any:
                 color=alt.Color("effect:N", title="effect, percentage points", scale=scale),
                 strokeDash=alt.StrokeDash("effect:N", title="effect, percentage points", scale=dashes),
             ),
-            *_plan(plan, ground, x, y),
+            _plan(plan, ground, x, y),
         ),
         ground,
         title=f"Chance to find an effect on a rate of {100 * plan.baseline:.4g} %",
-        subtitle=[
-            f"alpha {plan.alpha:g}, {looks}, {plan.ratio:g} units of a treatment for each of the control"
-        ],
+        subtitle=[f"alpha {plan.alpha:g}, {looks}, {units} of a treatment as of the control"],
     )
 
 
-def _plan(plan: SampleSize, theme: Theme, x: Any, y: Any) -> list[Any]:
+def _plan(plan: SampleSize, theme: Theme, x: Any, y: Any) -> Any:
     """The planned power as a line, the plan as a point on it."""
     alt = altair()
-    units = f"{plan.per_arm_ceil:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    label = f"{units} units for {100 * plan.power:.4g} %"
+    label = f"{plan.per_arm_ceil:,} units for {100 * plan.power:.4g} %"
     point = alt.Chart(data([{"units": plan.per_arm_ceil, "power": plan.power, "label": label}]))
     text = point.mark_text(align="left", baseline="top", dx=9, dy=7, fontSize=12, color=theme.text)
-    return [
+    return alt.layer(
         point.mark_rule(color=theme.quiet, strokeDash=[4, 3]).encode(y=y),
         point.mark_point(filled=True, opacity=1, size=90, color=theme.text).encode(x=x, y=y),
         text.encode(x=x, y=y, text="label:N"),
-    ]
+    )
 
 
 def _curves(plan: SampleSize) -> list[Row]:

@@ -6,11 +6,13 @@ by dashes or shapes, too. Text has at least 7 : 1 (WCAG 2.2, 1.4.6), what stands
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from engine.extras import load
 
 WIDTH, HEIGHT = 480, 260
+LINE = 84  # characters of a subtitle that fit the width
 DASHES = ((1, 0), (7, 3), (2, 2), (9, 3, 2, 3), (4, 2))
 SHAPES = ("circle", "diamond", "triangle-up", "square", "cross")
 
@@ -82,7 +84,8 @@ def data(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 def finished(chart: Any, theme: Theme, *, title: str, subtitle: Sequence[str] = ()) -> Any:
     """The chart with its title, on the theme's ground."""
-    head = altair().TitleParams(text=title, subtitle=[line for line in subtitle if line], anchor="start")
+    lines = [line for long in subtitle for line in wrap(long, LINE)]
+    head = altair().TitleParams(text=title, subtitle=lines, anchor="start")
     return chart.properties(title=head).configure(**_config(theme))
 
 
@@ -103,15 +106,18 @@ def arm_channels(
         theme.text if arm == control else theme.colours[place[arm] % len(theme.colours)] for arm in shown
     ]
     dashes = [[1, 0] if arm == control else list(DASHES[(place[arm] + 1) % len(DASHES)]) for arm in shown]
+    # Lines in the legend, as strong as those of the picture, whatever areas they bound.
+    legend = alt.Legend(title="arm", symbolType="stroke", symbolOpacity=1, symbolSize=300)
     return {
-        "color": alt.Color("arm:N", title="arm", scale=alt.Scale(domain=shown, range=colours)),
-        "strokeDash": alt.StrokeDash("arm:N", title="arm", scale=alt.Scale(domain=shown, range=dashes)),
+        "color": alt.Color("arm:N", scale=alt.Scale(domain=shown, range=colours), legend=legend),
+        "strokeDash": alt.StrokeDash("arm:N", scale=alt.Scale(domain=shown, range=dashes), legend=legend),
     }
 
 
 def _config(theme: Theme) -> dict[str, Any]:
     letters = {"labelColor": theme.text, "titleColor": theme.text, "titleFontWeight": "normal"}
     sizes = {"labelFontSize": 12, "titleFontSize": 12, "labelLimit": 260}
+    apart = {"labelFlush": False, "labelOverlap": "greedy", "labelSeparation": 6}
     return {
         "background": theme.background,
         "padding": 14,
@@ -119,6 +125,7 @@ def _config(theme: Theme) -> dict[str, Any]:
         "view": {"stroke": "transparent"},
         "axis": letters
         | sizes
+        | apart
         | {"gridColor": theme.grid, "domainColor": theme.quiet, "tickColor": theme.quiet, "titlePadding": 8},
         "legend": letters | sizes | {"orient": "bottom", "symbolStrokeWidth": 2, "symbolSize": 90},
         "title": {

@@ -1,5 +1,7 @@
 """What axes say: names of metrics with their units, and how numbers are written on them."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from engine.metrics import Metric
@@ -14,6 +16,8 @@ UNITS = {
     "usd": "US dollars",
     "eur": "euros",
 }
+MOST_TICKS = 7
+TINY = 1e-9
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -44,10 +48,25 @@ def difference_axis(metric: Metric, control: str, unit: str | None = None) -> An
     alt = altair()
     what = f"{metric.name} minus that of {control}"
     if metric.kind == "binary":
-        points = "format(100 * datum.value, '+.2~f')"
-        return alt.Axis(title=f"{what}, {unit or 'percentage points'}", labelExpr=points)
+        return alt.Axis(
+            title=f"{what}, {unit or 'percentage points'}", labelExpr=_signed("100 * datum.value", "+.2~f")
+        )
     of_difference = "points of 1" if unit is None and metric.kind == "score" else unit_of(metric, unit)
-    return alt.Axis(title=f"{what}, {of_difference}", format="+~g")
+    return alt.Axis(title=f"{what}, {of_difference}", labelExpr=_signed("datum.value", "+~g"))
+
+
+def _signed(value: str, form: str) -> str:
+    """A Vega expression: nothing has no sign."""
+    return f"datum.value == 0 ? '0' : format({value}, '{form}')"
+
+
+def evidence_axis(ends: Sequence[float]) -> Any:
+    """An axis of e-values between these ends, with a tick at every power of ten, or at every so many."""
+    low, high = (math.log10(end) for end in ends)
+    powers = range(math.ceil(low - TINY), math.floor(high + TINY) + 1)
+    ticks = [10.0**power for power in powers if power % max(1, -(-len(powers) // MOST_TICKS)) == 0]
+    written = "datum.value < 1e6 ? format(datum.value, ',~g') : format(datum.value, '.0e')"
+    return altair().Axis(title="e-value, log scale", values=ticks, labelExpr=written)
 
 
 def points(value: float) -> str:

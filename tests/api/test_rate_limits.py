@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.problems import PROBLEM_JSON, RequestProblem
@@ -34,7 +34,6 @@ class Clock:
         return self.now
 
 
-@settings(deadline=None)
 @given(
     per_s=st.floats(0.01, 1_000.0),
     burst=st.floats(1.0, 1_000.0),

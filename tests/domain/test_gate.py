@@ -23,7 +23,7 @@ from tests.optimizer.injections import (
 )
 
 # The same examples in every run: a law that holds today and fails by chance tomorrow helps nobody.
-laws = settings(deadline=None, max_examples=60, derandomize=True)
+laws = settings(max_examples=60, derandomize=True)
 PROTECTED = SHOP_PROMPT[SHOP_PROMPT.index("<!-- protected") : SHOP_PROMPT.index("<!-- /protected -->") + 20]
 PLACEHOLDERS = ("{shop_name}", "{today}", "{callback_number}")
 LINES = [line + "\n" for line in SHOP_PROMPT.split("\n") if line]

@@ -14,7 +14,7 @@ from engine.sequential import SHRINKAGE, confidence_sequence_factor
 from engine.statistics import BinaryCounts, Moments
 from tests.engine.references import cases
 
-laws = settings(deadline=None, max_examples=40)
+laws = settings(max_examples=40)
 HALF = Fraction(1, 2)
 
 
@@ -129,7 +129,7 @@ def expected_sum(first_split, second_split, outcomes, sizes):
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=5, max_size=5),
     st.integers(1, 9),
 )
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_sum_of_pseudo_outcomes_is_unbiased_in_fractions_over_every_assignment(outcomes, tenths):
     """Whatever the outcomes are and however greedily the second split follows the first: exactly.
 

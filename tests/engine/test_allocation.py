@@ -40,7 +40,7 @@ def test_the_leader_keeps_its_cap_and_the_ratio_of_the_others():
 
 
 @given(bounded_weights())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_served_split_sums_to_ten_thousand_within_its_bounds(drawn):
     raw, floor, cap = drawn
     split = served_split(raw, floor=floor, cap=cap)
@@ -54,7 +54,7 @@ def test_a_served_split_sums_to_ten_thousand_within_its_bounds(drawn):
 
 
 @given(bounded_weights())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_projection_is_the_clipped_multiple_of_the_weights(drawn):
     """Textbook version: find c with sum of clip(c w, floor, cap) = 1 by a root search."""
     raw, floor, cap = drawn
@@ -75,7 +75,6 @@ def test_the_projection_is_the_clipped_multiple_of_the_weights(drawn):
 
 
 @given(bounded_weights(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_the_arms_moves_a_share_by_one_basis_point_at_most(drawn, random):
     raw, floor, cap = drawn
     order = list(range(raw.size))
@@ -85,7 +84,6 @@ def test_the_order_of_the_arms_moves_a_share_by_one_basis_point_at_most(drawn, r
 
 
 @given(weights, st.floats(1e-6, 1e6))
-@settings(deadline=None)
 def test_the_scale_of_the_weights_does_not_matter(raw, scale):
     assume(min(w for w in raw if w > 0) > 1e-290)
     difference = served_split(raw) - served_split(np.array(raw) * scale)
@@ -151,7 +149,6 @@ def test_a_split_that_cannot_exist_is_refused(raw, bounds, message):
 
 
 @given(weights, st.integers(0, 20_000))
-@settings(deadline=None)
 def test_each_share_is_its_quota_rounded_down_or_up(shares, total):
     parts = largest_remainder(shares, total)
     quota = np.array(shares) / max(shares)

@@ -84,7 +84,7 @@ def test_looking_costs_units_by_the_square_of_the_quantiles(target, times):
     ratio=st.floats(0.2, 5),
     planned=st.one_of(st.none(), st.floats(100, 1e6)),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_always_valid_power_and_smallest_effect_invert_the_sample_size(
     baseline, other, target, alpha, ratio, planned
 ):
@@ -113,7 +113,7 @@ def test_always_valid_power_and_smallest_effect_invert_the_sample_size(
     ratio=st.floats(0.2, 5),
     times=st.sampled_from([0.125, 4.0, 60.0]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_mean_needs_as_many_units_as_a_rate_of_the_same_spread_in_any_unit(sd, target, ratio, times):
     """Two rates p and 1 - p have the same variance, so their plan is that of a mean with that sd."""
     p = 0.3
@@ -131,7 +131,7 @@ def test_a_mean_needs_as_many_units_as_a_rate_of_the_same_spread_in_any_unit(sd,
 
 
 @given(baseline=rates, other=rates, planned=st.one_of(st.none(), st.floats(100, 1e6)))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_counting_failures_needs_as_many_always_valid_units(baseline, other, planned):
     effect = other - baseline
     assume(abs(effect) > 1e-3)
@@ -149,7 +149,7 @@ def test_counting_failures_needs_as_many_always_valid_units(baseline, other, pla
     planned=st.one_of(st.none(), st.floats(100, 1e6)),
     more=st.floats(1.01, 3),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_more_units_larger_effects_and_looser_alphas_are_found_more_often(
     baseline, effect, per_arm, planned, more
 ):

@@ -35,7 +35,6 @@ def test_the_bucket_is_sha256_modulo_ten_thousand(salt, unit_id, expected):
 
 
 @given(text, text, splits)
-@settings(deadline=None)
 def test_every_unit_has_an_arm_and_always_the_same(salt, unit_id, split):
     arm = arm_of(bucket(salt, unit_id), split)
     assert split[arm] > 0
@@ -43,7 +42,7 @@ def test_every_unit_has_an_arm_and_always_the_same(salt, unit_id, split):
 
 
 @given(splits)
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 def test_served_shares_are_exactly_the_number_of_buckets(split):
     served = [0] * len(split)
     for position in range(BUCKETS):

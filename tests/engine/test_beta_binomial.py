@@ -195,7 +195,7 @@ def exact_loss(chosen, other):
 shapes = st.integers(1, 60)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(a=st.tuples(shapes, shapes), b=st.tuples(shapes, shapes))
 def test_two_arms_agree_with_the_sum_of_evan_miller_in_fractions(a, b):
     both = posterior_of([a, b])

@@ -27,13 +27,13 @@ MISSED = Overlap(probability=np.zeros(1), loss=0.0)
 # --- laws -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(posteriors(most=12))
 def test_one_of_the_arms_is_the_best(arms):
     assert probability_best(arms).sum() == pytest.approx(1.0, rel=0.0, abs=1e-11)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(posteriors(), st.randoms(use_true_random=False))
 def test_the_order_of_the_arms_does_not_matter(arms, random):
     order = list(range(arms.alpha.size))
@@ -44,7 +44,7 @@ def test_the_order_of_the_arms_does_not_matter(arms, random):
         assert found == pytest.approx(wanted, rel=1e-10, abs=TINY)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(posteriors(most=2))
 def test_success_and_failure_are_mirror_images(arms):
     """With two arms, the one that is better in successes is worse in failures; tiny tails included."""
@@ -55,7 +55,7 @@ def test_success_and_failure_are_mirror_images(arms):
     assert loss == pytest.approx(mirror, rel=1e-9, abs=TINY)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(posteriors(least=3, most=5))
 def test_the_worst_arm_is_the_best_of_the_mirrored_arms(arms):
     """P(minimum of theta) = P(maximum of 1 - theta), by inclusion and exclusion over P(best) of subsets."""
@@ -70,7 +70,7 @@ def test_the_worst_arm_is_the_best_of_the_mirrored_arms(arms):
     assert worst.tolist() == pytest.approx(mirrored.tolist(), rel=0.0, abs=1e-10)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(posteriors(most=8))
 def test_losses_differ_by_the_means(arms):
     """loss_i - loss_j = mean_j - mean_i, and no loss is negative or above 1 - mean_i."""
@@ -80,7 +80,7 @@ def test_losses_differ_by_the_means(arms):
     assert np.all(loss <= 1.0 - arms.mean + 1e-12)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(posteriors(most=6))
 def test_the_loss_of_the_leader_lies_between_its_pairs(arms):
     """The largest of the pairwise losses <= E[max] - max mean <= their sum (Bonferroni), however tiny."""
@@ -94,7 +94,7 @@ def test_the_loss_of_the_leader_lies_between_its_pairs(arms):
     assert max(pairs) * (1 - 1e-10) - TINY <= loss <= sum(pairs) * (1 + 1e-10) + TINY
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(posteriors(most=5), st.integers(0, 4))
 def test_one_more_success_helps_its_arm_and_nobody_else(arms, position):
     lucky = position % arms.alpha.size
@@ -105,7 +105,7 @@ def test_one_more_success_helps_its_arm_and_nobody_else(arms, position):
     assert np.all(np.delete(change, lucky) <= 1e-11)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(posteriors(most=2), st.sampled_from([0.8, 0.95, 0.999]))
 def test_zero_is_outside_the_interval_exactly_when_the_probability_says_so(arms, level):
     """P(B > A) >= 1 - alpha / 2 <=> the interval lies above 0, for the absolute and the relative lift."""
@@ -117,7 +117,7 @@ def test_zero_is_outside_the_interval_exactly_when_the_probability_says_so(arms,
     assert (better < tail) == (result.absolute_upper[1] < 0.0) == (result.relative_upper[1] < 0.0)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(posteriors(most=2).filter(lambda arms: min(arms.alpha.min(), arms.beta.min()) >= 0.1))
 def test_the_interval_that_touches_zero_has_the_probability_as_its_tail(arms):
     """Two routes to one number: the quantile at level P(B < A) of the difference, and of the ratio, is 0."""
@@ -135,7 +135,7 @@ def test_the_interval_that_touches_zero_has_the_probability_as_its_tail(arms):
     assert ends[1][1] == pytest.approx(0.0, abs=1e-8 * sd / arms.mean[0])
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(posteriors(most=2))
 def test_swapping_arm_and_control_mirrors_the_lift(arms):
     there, back = lift(arms, control=0), lift(arms, control=1)
@@ -265,7 +265,7 @@ def test_a_sweep_that_misses_a_sum_of_one_is_replaced_by_the_whole_table(monkeyp
     assert repaired.expected_loss.tolist() == pytest.approx(right.expected_loss.tolist(), rel=1e-11)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(posteriors(most=8))
 def test_the_sweep_and_the_whole_table_agree(arms):
     """Two ways to the same integrals: F summed up along the sweep, F from the incomplete beta function per panel."""

@@ -14,7 +14,7 @@ pairs = st.lists(st.tuples(shape, shape), min_size=2, max_size=4)
 
 @given(pairs, st.sampled_from([0.025, 0.05, 0.005]))
 @example([(10.0, 133.3521432163324), (100.0, 421.6965034285823)], 0.025)  # ends within the bulk
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_ordinary_pairs_agree_with_the_solver_of_any_pair(shapes, tail):
     alpha, beta = (np.array(part) for part in zip(*shapes, strict=True))
     found = lift_quantiles(alpha, beta, 0, tail)

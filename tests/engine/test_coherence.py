@@ -103,7 +103,6 @@ def assert_same(found, wanted, *, order=slice(None), rtol=1e-12, atol=0.0) -> No
 
 
 @given(counts(), levels, st.integers(0, 9))
-@settings(deadline=None)
 def test_every_field_of_the_z_test_is_mirrored(drawn, level, position):
     control = position % drawn.n.size
     one = z_test(drawn, control=control, confidence_level=level)
@@ -115,7 +114,6 @@ def test_every_field_of_the_z_test_is_mirrored(drawn, level, position):
 
 
 @given(counts(), levels)
-@settings(deadline=None)
 def test_wilsons_limits_are_mirrored(drawn, level):
     one = wilson_interval(drawn, confidence_level=level)
     other = wilson_interval(drawn.flipped(), confidence_level=level)
@@ -124,7 +122,6 @@ def test_wilsons_limits_are_mirrored(drawn, level):
 
 
 @given(moments(), levels, st.integers(0, 9))
-@settings(deadline=None)
 def test_every_field_of_welchs_test_is_mirrored(drawn, level, position):
     control = position % drawn.n.size
     one = welch_test(drawn, control=control, confidence_level=level)
@@ -135,7 +132,7 @@ def test_every_field_of_welchs_test_is_mirrored(drawn, level, position):
 
 
 @given(betas(), levels, st.sampled_from([1e-10, 0.025, 0.5, 0.9]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_one_beta_arm_and_its_failures_are_mirror_images(arms, level, probability):
     mirrored = BetaPosterior(arms.beta, arms.alpha)
     np.testing.assert_allclose(mirrored.mean, 1.0 - arms.mean, atol=4e-16, rtol=0)
@@ -148,7 +145,7 @@ def test_one_beta_arm_and_its_failures_are_mirror_images(arms, level, probabilit
 
 
 @given(betas(most=3), levels, st.integers(0, 9))
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 def test_beta_arms_against_a_control_are_mirrored_by_their_failures(arms, level, position):
     control = position % arms.alpha.size
     mirrored = BetaPosterior(arms.beta, arms.alpha)
@@ -165,7 +162,7 @@ def test_beta_arms_against_a_control_are_mirrored_by_their_failures(arms, level,
 
 
 @given(normals(), levels, st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_normal_arms_against_a_control_are_mirrored_by_their_negatives(arms, level, position):
     """The relative lift as well: it is over the size of the control, so a cost reads like a gain."""
     control = position % arms.mean.size
@@ -202,7 +199,7 @@ def worst_and_smallest(posterior, question) -> tuple[np.ndarray, float]:
 
 
 @given(normals(3, 4))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_the_worst_normal_arm_is_the_best_of_the_negatives(arms):
     """And what choosing it costs is its lead over the smallest: E[max(-theta)] + mean = mean - E[min]."""
     mirrored = NormalPosterior(-arms.mean, arms.sd)
@@ -212,7 +209,7 @@ def test_the_worst_normal_arm_is_the_best_of_the_negatives(arms):
 
 
 @given(betas(3, 4))
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_choosing_the_fewest_failures_costs_what_choosing_the_most_successes_does(arms):
     mirrored = BetaPosterior(arms.beta, arms.alpha)
     _, smallest = worst_and_smallest(arms, beta_binomial)
@@ -221,7 +218,7 @@ def test_choosing_the_fewest_failures_costs_what_choosing_the_most_successes_doe
 
 @pytest.mark.parametrize("split", [thompson_split, top_two_split])
 @given(rates=st.lists(st.floats(0.35, 0.65), min_size=3, max_size=4), n=st.integers(10, 150))
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_where_lower_is_better_the_traffic_goes_to_the_lowest(split, rates, n):
     """From counts to served basis points; a peer has sent 98.8 % of the traffic to the two worst arms.
 
@@ -241,7 +238,7 @@ def test_where_lower_is_better_the_traffic_goes_to_the_lowest(split, rates, n):
 
 
 @given(counts(), levels, st.integers(0, 9), orders)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_tests_of_rates_do_not_know_the_order_of_the_arms(drawn, level, position, random):
     control = position % drawn.n.size
     order, moved_control = shuffled(random, drawn.n.size, control)
@@ -254,7 +251,7 @@ def test_tests_of_rates_do_not_know_the_order_of_the_arms(drawn, level, position
 
 
 @given(moments(), levels, st.integers(0, 9), orders)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_tests_and_posteriors_of_means_do_not_know_the_order_of_the_arms(drawn, level, position, random):
     """An arm with too few values borrows its variance from the others: from all of them alike."""
     control = position % drawn.n.size
@@ -267,7 +264,7 @@ def test_tests_and_posteriors_of_means_do_not_know_the_order_of_the_arms(drawn, 
 
 
 @given(st.one_of(betas(most=3), normals()), st.integers(0, 9), orders)
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_comparisons_of_posteriors_do_not_know_the_order_of_the_arms(arms, position, random):
     module = beta_binomial if isinstance(arms, BetaPosterior) else normal
     control = position % arms.mean.size
@@ -282,7 +279,6 @@ def test_comparisons_of_posteriors_do_not_know_the_order_of_the_arms(arms, posit
 
 @pytest.mark.parametrize("split", [thompson_split, top_two_split])
 @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=12).filter(any), orders)
-@settings(deadline=None)
 def test_splits_do_not_know_the_order_of_the_arms(split, parts, random):
     p = np.array(parts) / sum(parts)
     order, _ = shuffled(random, p.size, 0)
@@ -293,7 +289,7 @@ def test_splits_do_not_know_the_order_of_the_arms(split, parts, random):
 
 
 @given(moments(), st.integers(-12, 12), levels, st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_posteriors_of_means_follow_the_unit_of_the_metric(drawn, exponent, level, position):
     """Seconds or milliseconds: absolute answers scale, relative ones and probabilities stay.
 
@@ -335,7 +331,7 @@ def in_parts(total: np.ndarray, seed: int) -> list[np.ndarray]:
 
 
 @given(counts(2, 7), st.integers(0, 2**31), levels)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_merged_days_answer_like_the_whole_week(drawn, seed, level):
     """Successes and failures are dealt to three days each; every answer is the same to the last bit."""
     good, bad = in_parts(drawn.successes, seed), in_parts(drawn.n - drawn.successes, seed + 1)
@@ -360,7 +356,7 @@ def test_merged_days_answer_like_the_whole_week(drawn, seed, level):
     st.lists(st.lists(st.integers(-500, 500), max_size=12), min_size=2, max_size=4),
     st.integers(0, 12),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_merged_halves_of_a_metric_answer_like_the_whole(groups, cut):
     whole = moments_of([np.array(group, dtype=float) for group in groups])
     halves = [
@@ -376,7 +372,7 @@ def test_merged_halves_of_a_metric_answer_like_the_whole(groups, cut):
 
 
 @given(st.one_of(betas(), normals()), st.integers(0, 9), st.integers(0, 9))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_what_two_arms_cost_each_other_differs_by_their_means(arms, one, other):
     """E[(c - a)^+] - E[(a - c)^+] = mean_c - mean_a, and P(a > c) asked from either side is one number."""
     module = beta_binomial if isinstance(arms, BetaPosterior) else normal
@@ -389,7 +385,7 @@ def test_what_two_arms_cost_each_other_differs_by_their_means(arms, one, other):
 
 
 @given(betas(most=3), st.integers(0, 9))
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 def test_a_relative_lift_has_a_median_and_an_interval_and_a_mean_only_where_it_exists(arms, position):
     """The mean of arm / control is infinite when the control's alpha is at most 1: nan, while the rest is told."""
     control = position % arms.alpha.size
@@ -409,7 +405,7 @@ def test_a_relative_lift_has_a_median_and_an_interval_and_a_mean_only_where_it_e
     z=st.floats(-4, 4),
     n=st.lists(st.integers(20_000, 10**7), min_size=2, max_size=2),
 )
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_with_many_units_belief_and_evidence_agree(rate, z, n):
     """P(B > A) under Beta(1, 1) and under the normal is Phi(z) of the pooled test, within 2 points from 20 000 on.
 

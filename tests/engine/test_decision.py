@@ -237,7 +237,7 @@ def situation(progress, drawn):
 
 
 @given(progresses, everybody)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_no_situation_breaks_the_promises(progress, drawn):
     progress, items = situation(progress, drawn)
     found = recommend(progress, items, control="a")
@@ -269,7 +269,7 @@ def test_no_situation_breaks_the_promises(progress, drawn):
 
 
 @given(progresses, everybody)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_switch_does_not_hang_on_the_order_of_the_variants(progress, drawn):
     progress, items = situation(progress, drawn)
     losses = [item.expected_loss for item in items]

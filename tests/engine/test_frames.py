@@ -102,7 +102,7 @@ def test_a_lazy_frame_is_collected_once_as_sums(kind, monkeypatch):
 
 
 @given(st.integers(0, 200), st.randoms(use_true_random=False))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_parts_add_up_and_rows_come_in_any_order(cut, random):
     frame = units(200)
     order = list(range(200))

@@ -96,7 +96,7 @@ def test_counts_alone_lead_to_a_switch_by_the_sequence_that_may_be_looked_at_at_
 
 
 @given(some_arms)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_comparing_is_a_study_of_one_metric(arms):
     one = ab.compare(arms, control="v1").to_dict()
     metric = ab.Binary("success", goal=True)
@@ -107,7 +107,7 @@ def test_comparing_is_a_study_of_one_metric(arms):
 
 
 @given(some_arms, st.randoms(use_true_random=False))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_the_order_in_which_arms_are_told_changes_nothing(arms, random):
     shuffled = list(arms.items())
     random.shuffle(shuffled)
@@ -115,7 +115,7 @@ def test_the_order_in_which_arms_are_told_changes_nothing(arms, random):
 
 
 @given(some_arms)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_turning_a_metric_and_its_outcomes_mirrors_the_findings(arms):
     failures = {arm: (trials - successes, trials) for arm, (successes, trials) in arms.items()}
     one, other = ab.compare(arms, control="v1"), ab.compare(failures, control="v1", better="decrease")

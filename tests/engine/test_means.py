@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
@@ -76,7 +76,6 @@ def test_peers_numbers_are_reproduced(case):
 
 
 @given(samples, samples)
-@settings(deadline=None)
 def test_welch_agrees_with_scipy_on_raw_values(control, arm):
     assume(np.std(control) > 1e-2 and np.std(arm) > 1e-2)
     test = welch_test(moments_of(control, arm), control=0)
@@ -90,7 +89,6 @@ def test_welch_agrees_with_scipy_on_raw_values(control, arm):
 
 
 @given(samples, samples, st.integers(-20, 20))
-@settings(deadline=None)
 def test_another_unit_scales_the_interval_and_leaves_p(control, arm, exponent):
     """Powers of two scale floats exactly."""
     scale = 2.0**exponent
@@ -103,7 +101,6 @@ def test_another_unit_scales_the_interval_and_leaves_p(control, arm, exponent):
 
 
 @given(samples, samples)
-@settings(deadline=None)
 def test_swapping_the_arms_or_the_sign_turns_the_sign(control, arm):
     one = welch_test(moments_of(control, arm), control=0)
     for other in (
@@ -116,7 +113,6 @@ def test_swapping_the_arms_or_the_sign_turns_the_sign(control, arm):
 
 
 @given(samples, samples, st.sampled_from([0.8, 0.95, 0.99]))
-@settings(deadline=None)
 def test_p_is_below_alpha_exactly_when_zero_lies_outside_the_interval(control, arm, level):
     test = welch_test(moments_of(control, arm), control=0, confidence_level=level)
     assume(abs(test.p_value[1] - (1 - level)) > 1e-9)

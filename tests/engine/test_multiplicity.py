@@ -30,7 +30,6 @@ def test_growthbooks_adjusted_p_values_are_reproduced(case):
 
 @both
 @given(p=p_values)
-@settings(deadline=None)
 def test_adjusting_never_makes_p_smaller_and_keeps_the_order(adjust, p):
     p = np.array(p, dtype=float)
     adjusted = adjust(p)
@@ -43,7 +42,6 @@ def test_adjusting_never_makes_p_smaller_and_keeps_the_order(adjust, p):
 
 @both
 @given(p=p_values, random=st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_the_comparisons_does_not_matter(adjust, p, random):
     order = list(range(len(p)))
     random.shuffle(order)
@@ -51,7 +49,6 @@ def test_the_order_of_the_comparisons_does_not_matter(adjust, p, random):
 
 
 @given(p=p_values)
-@settings(deadline=None)
 def test_holm_is_never_more_lenient_than_benjamini_hochberg(p):
     known = ~np.isnan(np.array(p, float))
     assert (holm(p)[known] >= benjamini_hochberg(p)[known] * (1 - 1e-15)).all()
@@ -59,7 +56,7 @@ def test_holm_is_never_more_lenient_than_benjamini_hochberg(p):
 
 @pytest.mark.parametrize(("adjust", "method"), [(holm, "holm"), (benjamini_hochberg, "fdr_bh")])
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=40))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_adjusted_p_values_agree_with_statsmodels(adjust, method, p):
     expected = multipletests(p, method=method)[1]
     np.testing.assert_allclose(adjust(p), expected, rtol=1e-12, atol=1e-300)

@@ -214,7 +214,7 @@ def test_an_arm_without_information_leaves_every_probability_unknown():
 # --- laws -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(posteriors(most=12))
 def test_one_of_the_arms_is_the_best_and_losses_differ_by_the_means(arms):
     best, loss = probability_best(arms), expected_loss(arms)
@@ -223,7 +223,7 @@ def test_one_of_the_arms_is_the_best_and_losses_differ_by_the_means(arms):
     assert np.all(loss >= 0.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     posteriors(), st.floats(-50, 50), st.sampled_from([0.125, 3.0, 1000.0]), st.randoms(use_true_random=False)
 )
@@ -242,7 +242,7 @@ def test_neither_order_nor_unit_nor_origin_matters(arms, shift, unit, random):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(posteriors(most=2), st.sampled_from([0.8, 0.95]))
 def test_zero_is_outside_the_interval_exactly_when_the_probability_says_so(arms, level):
     better, result = probability_better(arms, control=0)[1], lift(arms, control=0, confidence_level=level)
@@ -254,7 +254,7 @@ def test_zero_is_outside_the_interval_exactly_when_the_probability_says_so(arms,
         assert (result.absolute_upper[1] < 0) == (result.relative_upper[1] < 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(posteriors(least=3, points=False))
 def test_two_arms_of_many_are_compared_alone(arms):
     for i in range(1, arms.mean.size):

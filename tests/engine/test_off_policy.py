@@ -89,7 +89,7 @@ def test_a_log_of_four_is_computed_by_hand():
     asked=st.lists(st.floats(0, 1), min_size=3, max_size=3),
     guesses=st.lists(outcomes, min_size=14, max_size=14),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_ips_and_doubly_robust_are_unbiased_over_every_possible_log(potential, first, moved, asked, guesses):
     """Three units whose split follows the past: all 8 logs, each with its probability, give the true value.
 
@@ -119,7 +119,6 @@ def test_ips_and_doubly_robust_are_unbiased_over_every_possible_log(potential, f
 
 
 @given(logs())
-@settings(deadline=None)
 def test_the_split_that_was_served_has_the_plain_mean(log):
     served = ips(**log, target=log["probability"])
     plain = np.mean(log["outcome"]), np.std(log["outcome"], ddof=1) / np.sqrt(log["arm"].size)
@@ -132,7 +131,6 @@ def test_the_split_that_was_served_has_the_plain_mean(log):
 
 
 @given(logs(), st.integers(0, 1000), st.sampled_from([-8.0, -1.0, 0.25, 60.0]), st.floats(-100, 100))
-@settings(deadline=None)
 def test_snips_and_doubly_robust_move_and_scale_with_the_outcome(log, seed, scale, shift):
     """y -> a y + b: SNIPS whatever the weights, doubly robust as its predictions move along."""
     target = target_of(log, seed)
@@ -152,7 +150,6 @@ def test_snips_and_doubly_robust_move_and_scale_with_the_outcome(log, seed, scal
 
 
 @given(logs(), st.integers(0, 1000))
-@settings(deadline=None)
 def test_failure_instead_of_success_is_the_mirror_image(log, seed):
     """1 - y: SNIPS and doubly robust give 1 - V and mirrored ends; both IPS add up to the mean weight."""
     target, flipped = target_of(log, seed), {**log, "outcome": 1 - log["outcome"]}
@@ -173,7 +170,6 @@ def test_failure_instead_of_success_is_the_mirror_image(log, seed):
 
 
 @given(logs(), st.integers(0, 1000), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_neither_the_order_of_units_nor_the_names_of_arms_matter(log, seed, random):
     units, arms = list(range(log["arm"].size)), list(range(log["probability"].shape[1]))
     random.shuffle(units)
@@ -198,7 +194,6 @@ def test_neither_the_order_of_units_nor_the_names_of_arms_matter(log, seed, rand
 
 
 @given(logs(), st.integers(0, 1000), st.floats(0, 1))
-@settings(deadline=None)
 def test_a_mixture_of_targets_has_the_mixture_of_their_values(log, seed, share):
     one, other = target_of(log, seed), target_of(log, seed + 1)
     mixed = ips(**log, target=share * one + (1 - share) * other).estimate
@@ -207,7 +202,6 @@ def test_a_mixture_of_targets_has_the_mixture_of_their_values(log, seed, share):
 
 
 @given(logs(), st.integers(0, 1000))
-@settings(deadline=None)
 def test_doubly_robust_joins_ips_and_snips(log, seed):
     """Predicting 0 everywhere is IPS, predicting SNIPS's own value everywhere is SNIPS."""
     target = target_of(log, seed)
@@ -219,7 +213,6 @@ def test_doubly_robust_joins_ips_and_snips(log, seed):
 
 
 @given(logs(), st.integers(0, 1000))
-@settings(deadline=None)
 def test_perfect_predictions_leave_no_residual(log, seed):
     """Then every term is the target's own mean outcome of the unit, whatever arm was served."""
     target = target_of(log, seed)
@@ -235,7 +228,6 @@ def test_perfect_predictions_leave_no_residual(log, seed):
 
 
 @given(logs())
-@settings(deadline=None)
 def test_one_arm_of_an_unchanging_split_has_the_mean_of_its_own_units(log):
     """SNIPS: all its units weigh the same. Given only the served arm's probability, as logs often have it."""
     arm = int(log["arm"][0])
@@ -248,7 +240,6 @@ def test_one_arm_of_an_unchanging_split_has_the_mean_of_its_own_units(log):
 
 
 @given(st.lists(st.floats(0, 1e300), min_size=1, max_size=40), st.sampled_from([1e-200, 0.5, 1e-7]))
-@settings(deadline=None)
 def test_the_effective_sample_size_is_at_most_the_number_of_weights_and_knows_no_scale(weight, scale):
     assume(max(weight) > 1e-50 and min(w for w in weight if w > 0) > 1e-50)
     units = effective_sample_size(weight)

@@ -19,7 +19,7 @@ from engine.periods import (
 )
 from engine.statistics import BinaryCounts, Moments
 
-laws = settings(deadline=None, max_examples=60)
+laws = settings(max_examples=60)
 sizes = st.sampled_from([0, 1, 7, 19, 20, 30, 200])
 tables = st.integers(1, 3).flatmap(
     lambda arms: st.lists(

@@ -144,7 +144,7 @@ def test_arcsine_with_unequal_groups_agrees_with_statsmodels(ratio, sides):
     ratio=st.floats(0.5, 2),
     sides=st.sampled_from([1, 2]),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_power_and_smallest_effect_invert_the_sample_size(formula, baseline, other, target, ratio, sides):
     effect = other - baseline
     assume(abs(effect) > 1e-3)
@@ -162,7 +162,7 @@ def test_power_and_smallest_effect_invert_the_sample_size(formula, baseline, oth
 
 @pytest.mark.parametrize("formula", FORMULAS)
 @given(baseline=rates, other=rates)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_counting_failures_instead_of_successes_needs_as_many_units(formula, baseline, other):
     effect = other - baseline
     assume(abs(effect) > 1e-3)

@@ -41,7 +41,7 @@ def test_the_strength_of_five_arms_is_that_of_the_formula_by_hand():
 
 
 @given(st.lists(st.tuples(st.integers(20, 5_000), st.floats(0.02, 0.98)), min_size=5, max_size=30))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_variance_between_arms_is_dersimonian_and_lairds(arms):
     """statsmodels' one-step estimator, given the pooled binomial variance of each arm."""
     n = np.array([units for units, _ in arms])
@@ -58,7 +58,6 @@ def test_the_variance_between_arms_is_dersimonian_and_lairds(arms):
 
 
 @given(pasts(), means)
-@settings(deadline=None)
 def test_success_and_failure_are_mirror_images(past, parent_mean):
     one = new_arm_prior(past, parent_mean=parent_mean)
     mirrored = new_arm_prior(past.flipped(), parent_mean=None if parent_mean is None else 1.0 - parent_mean)
@@ -67,7 +66,6 @@ def test_success_and_failure_are_mirror_images(past, parent_mean):
 
 
 @given(pasts(), means, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_neither_the_order_of_past_arms_nor_empty_ones_matter(past, parent_mean, random):
     order = list(range(past.n.size))
     random.shuffle(order)
@@ -78,7 +76,6 @@ def test_neither_the_order_of_past_arms_nor_empty_ones_matter(past, parent_mean,
 
 
 @given(pasts(), means)
-@settings(deadline=None)
 def test_no_prior_is_worth_more_than_200_units_and_every_one_can_be_used(past, parent_mean):
     found = new_arm_prior(past, parent_mean=parent_mean)
     assert 2.0 * (1 - 1e-12) <= found.strength <= 200.0 * (1 + 1e-12)
@@ -88,7 +85,6 @@ def test_no_prior_is_worth_more_than_200_units_and_every_one_can_be_used(past, p
 
 
 @given(pasts(), means)
-@settings(deadline=None)
 def test_the_mean_is_the_parents_or_the_pooled_rate(past, parent_mean):
     """Within .01 units of the strength, which a shape parameter keeps at the least."""
     found = new_arm_prior(past, parent_mean=parent_mean)
@@ -98,7 +94,6 @@ def test_the_mean_is_the_parents_or_the_pooled_rate(past, parent_mean):
 
 
 @given(pasts(), st.floats(0, 1))
-@settings(deadline=None)
 def test_the_parent_moves_the_mean_and_not_the_strength(past, parent_mean):
     by_past, by_parent = new_arm_prior(past), new_arm_prior(past, parent_mean=parent_mean)
     assert by_parent.strength == pytest.approx(by_past.strength, rel=1e-12)
@@ -106,7 +101,6 @@ def test_the_parent_moves_the_mean_and_not_the_strength(past, parent_mean):
 
 
 @given(pasts(most=4), means)
-@settings(deadline=None)
 def test_fewer_than_five_past_arms_with_data_are_worth_ten_units(past, parent_mean):
     assert empirical_bayes(past) is None
     found = new_arm_prior(past, parent_mean=parent_mean)
@@ -115,7 +109,6 @@ def test_fewer_than_five_past_arms_with_data_are_worth_ten_units(past, parent_me
 
 
 @given(pasts(least=5))
-@settings(deadline=None)
 def test_without_a_parent_the_prior_is_the_empirical_bayes_one(past):
     found = empirical_bayes(past)
     if found is None:

@@ -103,7 +103,7 @@ def test_peers_numbers_are_reproduced(case):
 
 
 @given(pairs(), levels)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_p_is_below_alpha_exactly_when_zero_lies_outside_the_interval(pair, level):
     test = z_test(counts_of(*pair), control=0, confidence_level=level)
     alpha = 1 - level
@@ -112,7 +112,6 @@ def test_p_is_below_alpha_exactly_when_zero_lies_outside_the_interval(pair, leve
 
 
 @given(pairs(), levels)
-@settings(deadline=None)
 def test_swapping_the_arms_turns_the_sign(pair, level):
     one = z_test(counts_of(*pair), control=0, confidence_level=level)
     other = z_test(counts_of(*pair[::-1]), control=0, confidence_level=level)
@@ -123,7 +122,6 @@ def test_swapping_the_arms_turns_the_sign(pair, level):
 
 
 @given(pairs(), levels)
-@settings(deadline=None)
 def test_counting_failures_instead_of_successes_turns_the_sign(pair, level):
     counts = counts_of(*pair)
     for compare in (z_test, newcombe_interval):
@@ -134,7 +132,6 @@ def test_counting_failures_instead_of_successes_turns_the_sign(pair, level):
 
 
 @given(pairs(), levels)
-@settings(deadline=None)
 def test_intervals_hold_the_estimate_and_stay_between_minus_one_and_one(pair, level):
     counts = counts_of(*pair)
     test = z_test(counts, control=0, confidence_level=level)
@@ -167,7 +164,7 @@ def score_statistic(control: tuple[int, int], arm: tuple[int, int], d: float) ->
 
 
 @given(pairs(largest=100_000), st.sampled_from([0.8, 0.95, 0.99]))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_at_mees_limits_the_textbook_score_statistic_is_the_critical_value(pair, level):
     test = z_test(counts_of(*pair), control=0, confidence_level=level)
     z = -mpmath.sqrt(2) * mpmath.erfinv(-level)
@@ -177,7 +174,7 @@ def test_at_mees_limits_the_textbook_score_statistic_is_the_critical_value(pair,
 
 
 @given(pairs(largest=10_000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_z_newcombe_and_wilson_agree_with_statsmodels(pair):
     (x0, n0), (x1, n1) = pair
     counts = counts_of(*pair)

@@ -12,7 +12,7 @@ from scipy.stats import chi2, chisquare, kstest
 from engine.sample_ratio import ALARM, sample_ratio_test
 from tests.engine.references import cases
 
-laws = settings(deadline=None, max_examples=60)
+laws = settings(max_examples=60)
 
 
 @st.composite
@@ -118,7 +118,7 @@ def test_a_split_written_with_seven_digits_is_the_split():
     st.sampled_from([1.0, 7.0, (2.0, 10_000.0)]),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_the_expected_e_value_is_one_over_every_way_the_units_can_fall(parts, concentration, retires):
     """4 units, then 3 whose split leans towards whoever got more; an arm may be taken out in between."""
     first = np.array(parts, float) / sum(parts)

@@ -38,7 +38,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 scores = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.0, 1.0))
 shares = st.one_of(st.sampled_from([0.5, 1e-4, 0.95]), st.floats(0.01, 0.99))
 units = st.lists(st.tuples(scores, st.booleans(), shares), min_size=0, max_size=30)
-laws = settings(deadline=None, max_examples=20)
+laws = settings(max_examples=20)
 
 
 def columns(rows):

@@ -43,7 +43,7 @@ def standard_error(share, runs):
 
 
 @given(st.lists(st.lists(shapes, min_size=3, max_size=3), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_many_rates_are_the_exact_probabilities_to_six_digits(counts):
     alpha, beta = 1.0 + np.array(counts, dtype=float).transpose(2, 0, 1)
     exact = [
@@ -75,7 +75,6 @@ def test_many_rates_are_exact_for_close_rates_too(arms, most):
         max_size=4,
     )
 )
-@settings(deadline=None)
 def test_many_means_are_the_exact_probabilities_to_six_digits(arms):
     mean, sd = np.array(arms).transpose(2, 0, 1)
     exact = [
@@ -93,7 +92,6 @@ def test_many_means_are_the_exact_probabilities_to_six_digits(arms):
     st.floats(0, 0.25),
     st.floats(0.25, 1),
 )
-@settings(deadline=None)
 def test_projecting_rows_is_projecting_each(rows, floor, cap):
     weights = np.array(rows)
     assume((weights.max(axis=1) > 0).all())

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.statistics import BinaryCounts, Moments
@@ -27,27 +27,23 @@ def moments_of(sample: list[float]) -> Moments:
 
 
 @given(binary_counts(), binary_counts(), binary_counts())
-@settings(deadline=None)
 def test_counts_merge_in_any_order_and_grouping(first, second, third):
     assert same(first + second, second + first)
     assert same((first + second) + third, first + (second + third))
 
 
 @given(binary_counts())
-@settings(deadline=None)
 def test_no_counts_change_nothing_when_merged(counts):
     assert same(counts + BinaryCounts(n=[0, 0, 0], successes=[0, 0, 0]), counts)
 
 
 @given(binary_counts())
-@settings(deadline=None)
 def test_flipping_twice_gives_the_same_counts(counts):
     assert same(counts.flipped().flipped(), counts)
     assert np.array_equal(counts.flipped().successes + counts.successes, counts.n)
 
 
 @given(binary_counts(largest=10_000), binary_counts(largest=10_000))
-@settings(deadline=None)
 def test_merging_commutes_with_turning_counts_into_moments(first, second):
     merged, summed = (first + second).as_moments(), first.as_moments() + second.as_moments()
     for part in ("n", "total", "total_sq"):
@@ -119,7 +115,6 @@ def test_counts_and_moments_survive_a_worker_process():
 
 
 @given(values.filter(lambda sample: len(sample) >= 2))
-@settings(deadline=None)
 def test_mean_and_variance_are_those_of_the_values(sample):
     moments = moments_of(sample)
     scale = max(np.max(np.abs(sample)), 1e-100)
@@ -129,7 +124,6 @@ def test_mean_and_variance_are_those_of_the_values(sample):
 
 
 @given(values, values)
-@settings(deadline=None)
 def test_moments_of_two_samples_merge_to_those_of_both(first, second):
     merged, both = moments_of(first) + moments_of(second), moments_of(first + second)
     assert merged.n[0] == both.n[0]
@@ -138,7 +132,6 @@ def test_moments_of_two_samples_merge_to_those_of_both(first, second):
 
 
 @given(values)
-@settings(deadline=None)
 def test_flipped_moments_have_the_negative_mean_and_the_same_variance(sample):
     moments = moments_of(sample)
     np.testing.assert_array_equal(moments.flipped().mean, -moments.mean)
@@ -174,7 +167,6 @@ def test_impossible_moments_are_refused_by_position_value_and_bound(n, total, to
 
 
 @given(st.lists(st.floats(-1e150, 1e150), min_size=1, max_size=50))
-@settings(deadline=None)
 def test_moments_of_any_real_numbers_are_accepted(sample):
     """Subnormal squares, rounding of the sums and totals near the overflow included."""
     assert np.isfinite(moments_of(sample).mean[0])

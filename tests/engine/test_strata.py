@@ -14,7 +14,7 @@ from engine.strata import stratified_estimate
 from tests.engine.references import FOLDER
 
 CALLS = FOLDER.parent / "data" / "tau_bench" / "airline_calls.jsonl.gz"
-laws = settings(deadline=None, max_examples=40)
+laws = settings(max_examples=40)
 FIELDS = ("estimate", "standard_error", "degrees", "variance_explained", "gain")
 
 

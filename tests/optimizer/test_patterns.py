@@ -11,7 +11,7 @@ from domain.errors import InvalidValue
 from optimizer.patterns import FAULTS, FIXABLE, MAX_PATTERNS, Note, Patterns, reduce
 from optimizer.sampling import Sample, SampledCall, SampleRules
 
-laws = settings(deadline=None, max_examples=60, derandomize=True)
+laws = settings(max_examples=60, derandomize=True)
 
 
 def some_sample(count: int, propensities=(0.5,)) -> Sample:

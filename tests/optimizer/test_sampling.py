@@ -15,7 +15,7 @@ from optimizer.sampling import Sample, SampleRules, ScoredCall, sample, trigger
 from tests.engine.references import FOLDER
 
 CALLS = FOLDER.parent / "data" / "tau_bench" / "airline_calls.jsonl.gz"
-laws = settings(deadline=None, max_examples=60, derandomize=True)
+laws = settings(max_examples=60, derandomize=True)
 RULES = SampleRules()
 LIVE = frozenset("ab")
 

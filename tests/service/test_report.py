@@ -217,7 +217,7 @@ sides = (st.integers(0, 3_000) | st.integers(0, 10**8)).flatmap(
 
 
 @given(st.lists(sides, min_size=2, max_size=4), st.sampled_from(["thompson", "top_two"]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_turning_a_binary_metric_and_its_values_changes_no_belief_at_all(given_sides, policy):
     """`transferred`, less is better, is `not transferred`, more is better: the same bits, not only close."""
     turned = [(n - successes, n) for successes, n in given_sides]
@@ -255,7 +255,7 @@ scores = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=20)
 
 
 @given(st.lists(scores, min_size=2, max_size=3))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_turning_a_score_changes_no_belief_beyond_rounding(values):
     experiment, split = plain(arms="abc"[: len(values)], metrics=QUALITY)
     turned_metric = (replace(QUALITY[0], direction="decrease"),)
@@ -293,7 +293,7 @@ def test_a_decreasing_metric_keeps_its_sign_while_probability_better_turns():
 
 
 @given(sides, sides)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_the_losses_differ_by_the_means_and_the_best_sum_to_one(a, b):
     """Coherence (statistics.md 5.5), and zero outside the lift's interval exactly when P(better) says so."""
     report = report_of(a, b)
@@ -387,7 +387,7 @@ values = st.lists(
     st.lists(values, min_size=3, max_size=3),
     st.sets(st.sampled_from("bc"), max_size=1),
 )
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_nan_and_infinity_never_reach_the_report(resolved, quality, duration, retired):
     experiment, allocation = plain(arms="abc")
     variants = tuple(replace(variant, live=variant.key not in retired) for variant in experiment.variants)

@@ -40,7 +40,7 @@ values = st.one_of(
 known = st.dictionaries(st.sampled_from(["caller_name", "order_id", "phone", "note"]), values, max_size=3)
 
 # The same examples every time: 4 000 of each were tried by chance.
-SLOW = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def plain(text: str) -> str:
