@@ -39,7 +39,7 @@ test: setup ## the whole suite, on SQLite and on a real PostgreSQL
 	$(PYTHON) -m pytest -n 2 --dist loadfile --ignore=tests/chaos
 	$(PYTHON) -m pytest -n 0 tests/chaos
 
-notebooks: setup ## build and run all notebooks into notebooks/built (2 minutes)
+notebooks: setup ## build and run all notebooks into notebooks/built (1 to 2 minutes)
 	$(PYTHON) notebooks/build.py
 
 chaos: setup ## faults under load, and a judge (CHAOS="--faults 126 --rate 120 --seed 7": 11 minutes)
