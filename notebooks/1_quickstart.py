@@ -61,6 +61,9 @@ versions = {
     key: ask("POST", "/prompts", json={"name": "support", "system_prompt": text}).json()["id"]
     for key, text in texts.items()
 }
+assert len(set(versions.values())) == 2
+
+# %%
 experiment = {
     "key": "look-things-up",
     "prompt": "support",
@@ -97,6 +100,7 @@ def call(number):
     return unit | {"metrics": {"resolved": resolved, "duration_s": round(luck.gamma(4.0, 45.0), 1)}}
 
 
+# %%
 with ThreadPoolExecutor(6) as callers:
     outcomes = list(callers.map(call, range(CALLS)))
 told = ask("POST", "/outcomes", json=outcomes).json()["results"]

@@ -62,13 +62,8 @@ calls = pl.DataFrame(
         "probability": history.probability[lost_longest, batch, arm],
     }
 )
-study = ab.Study(
-    arm="variant",
-    control="a",
-    metrics=[ab.Binary("resolved")],
-    allocation="allocation",
-    probability="probability",
-)
+columns = {"allocation": "allocation", "probability": "probability"}
+study = ab.Study(arm="variant", control="a", metrics=[ab.Binary("resolved")], **columns)
 assert 0.4 < (history.probability[lost_longest, :, 1] < 0.5).mean() < 0.5
 study.analyze(calls).plot("split")
 

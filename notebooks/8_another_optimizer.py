@@ -24,12 +24,6 @@ from engine.simulated_looks import first_claim
 
 alt.renderers.enable("svg")  # drawn here, shown without a network
 
-
-def agrees(runs, stated):
-    """Whether the mean of these runs is the stated one, within three of its standard errors."""
-    return abs(np.mean(runs) - stated) <= 3.0 * np.std(runs, ddof=1) / np.sqrt(len(runs))
-
-
 # %% [markdown]
 # ## Why a score on examples is not enough
 #
@@ -146,6 +140,12 @@ split
 #
 # From here on calls decide. Let us play the rest many times, as if all three variants had come at the same time: 42 %
 # of the calls are resolved under `a` and `b`, and the candidate resolves 10 points less, as many, or 10 points more.
+
+
+# %%
+def agrees(runs, stated):
+    """Whether the mean of these runs is the stated one, within three of its standard errors."""
+    return abs(np.mean(runs) - stated) <= 3.0 * np.std(runs, ddof=1) / np.sqrt(len(runs))
 
 
 # %%
