@@ -112,7 +112,7 @@ assert chart.height == 2 * RUNS
 x = alt.X("value", title="resolved under an even split, by log", axis=alt.Axis(format=".0%"))
 ticks = (
     alt.Chart(chart)
-    .mark_tick(opacity=0.4, height=30)
+    .mark_tick(opacity=0.2, height=14)
     .encode(x=x.scale(zero=False), y=alt.Y("variable", title=None))
 )
 ticks + alt.Chart(pl.DataFrame({"truth": [truth]})).mark_rule(color="red").encode(x="truth")
