@@ -15,7 +15,7 @@ RUNTIME_STAMP := .venv-runtime/.synced
 AUDIT_STAMP := .venv-audit/.synced
 PARTS := engine domain storage service api optimizer cli migrations dashboards
 
-.PHONY: help setup demo test chaos power-cuts check serve bench bench-http bench-commits bench-memory calibrate lock mutants sbom audit clean
+.PHONY: help setup demo test notebooks chaos power-cuts check serve bench bench-http bench-commits bench-memory calibrate lock mutants sbom audit clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -38,6 +38,9 @@ demo: setup ## three prompts, some thousand calls over HTTP, the split moving, t
 test: setup ## the whole suite, on SQLite and on a real PostgreSQL
 	$(PYTHON) -m pytest -n 2 --dist loadfile --ignore=tests/chaos
 	$(PYTHON) -m pytest -n 0 tests/chaos
+
+notebooks: setup ## build and run all notebooks into notebooks/built (1 to 2 minutes)
+	$(PYTHON) notebooks/build.py
 
 chaos: setup ## faults under load, and a judge (CHAOS="--faults 126 --rate 120 --seed 7": 11 minutes)
 	$(PYTHON) -m tests.chaos $(CHAOS)

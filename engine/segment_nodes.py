@@ -165,9 +165,11 @@ class Evidence:
         """Ends of the means that matter at each concentration, shape (row,).
 
         In the mean the density is log-concave. A first window is guessed from what each segment is worth,
-        then twice cut (or widened) to where a few nodes find the density alive.
+        then twice cut (or widened) to where a few nodes find the density alive. An end that was cut at a dead
+        node stays: opened again, the window would be three times as wide, and its nodes too far apart.
         """
         low, high = self._guess(concentration)
+        is_cut = np.zeros((2, low.size), dtype=bool)
         for _ in range(2):
             means = low[:, None] + 0.5 * (high - low)[:, None] * (1.0 + NODES)
             depth = self.log_density(means, concentration[:, None])
@@ -175,11 +177,16 @@ class Evidence:
             first, last = alive.argmax(axis=1), NODES.size - 1 - alive[:, ::-1].argmax(axis=1)
             row = np.arange(low.size)
             width = high - low
-            wider = np.maximum(low - width, 0.0), np.minimum(high + width, 1.0)
-            low, high = (
-                np.where(first == 0, wider[0], means[row, np.maximum(first - 1, 0)]),
-                np.where(last == NODES.size - 1, wider[1], means[row, np.minimum(last + 1, NODES.size - 1)]),
+            wider = (
+                np.where(is_cut[0], low, np.maximum(low - width, 0.0)),
+                np.where(is_cut[1], high, np.minimum(high + width, 1.0)),
             )
+            is_at_end = np.stack([first == 0, last == NODES.size - 1])
+            low, high = (
+                np.where(is_at_end[0], wider[0], means[row, np.maximum(first - 1, 0)]),
+                np.where(is_at_end[1], wider[1], means[row, np.minimum(last + 1, NODES.size - 1)]),
+            )
+            is_cut |= ~is_at_end
         return low, high
 
     def _guess(self, concentration: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -223,6 +223,13 @@ def test_weights_of_one_segment_make_it_all_of_them():
     np.testing.assert_array_equal(fit.weights, [0.0, 0.0, 1.0, 0.0])
 
 
+def test_ordinary_counts_are_fitted_without_a_gap():
+    """At the highest concentration the rates of a segment, given each mean, lay too far apart in 2 % of such worlds."""
+    n = np.repeat([[6], [10], [15], [25], [40], [60], [120], [200]], 2, axis=1)
+    successes = np.array([[3, 9, 11, 17, 24, 39, 83, 136], [3, 7, 9, 20, 28, 42, 89, 124]]).T
+    assert fit_segments(BinaryCounts(n=n, successes=successes), control=0).diagnostics.mass_gap < 1e-8
+
+
 def test_arms_of_very_different_size_are_fitted_without_a_gap():
     """A million calls in one segment, one in the next; all and none of them resolved."""
     counts = BinaryCounts(n=[[10**6, 1], [1, 10**6], [50, 0]], successes=[[999_990, 0], [0, 0], [50, 0]])
