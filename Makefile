@@ -87,6 +87,7 @@ bench-memory: setup ## memory under constant load for an hour
 calibrate: setup ## how often claims are false, by simulation (30 minutes)
 	$(PYTHON) -m benchmarks.calibrate
 	$(PYTHON) -m benchmarks.null_loops
+	$(PYTHON) -m benchmarks.belief_at_the_end
 
 mutants: setup ## change each formula once and see a test fail (10 minutes)
 	nice $(PYTHON) -P tests/mutations.py

@@ -1,9 +1,11 @@
 """Does a server under constant load keep growing?
 
 Calls come at a constant rate, each with an outcome a second later, and a report is read every 10 s. Every 10 s
-the PSS of the server's processes is added up (Linux: /proc/<pid>/smaps_rollup; what several share is divided
-among them). A line through what follows the warm-up gives the growth in MiB an hour, with the standard error
-of least squares; neighbouring samples are alike, so the true error is larger.
+what the server's processes hold is added up (Linux: the PSS of memory without a file in /proc/<pid>/smaps_rollup;
+what several share is divided among them). Pages of files are left out: they do not grow, and count for less or
+more as other Pythons on the machine come and go, up to 40 MiB. A line through what follows the warm-up gives the
+growth in MiB an hour, with the standard error of least squares; neighbouring samples are alike, so the true error
+is larger.
 
     python -m benchmarks.memory_soak [--minutes 60] [--rate 40] [--database SQLite] [--workers 1] [--write-docs]
 """
@@ -33,6 +35,7 @@ EVERY_S = 10.0
 OUTCOME_AFTER_S = 1.0
 WARM_UP_SHARE = 0.25  # of the whole time: caches and pools fill
 MIB = 1024.0  # kB
+HELD = ("Pss_Anon:", "Pss_Shmem:")
 
 
 @dataclass(slots=True)
@@ -44,12 +47,12 @@ class Soak:
     failed: int = 0
 
 
-def pss_mib(text: str) -> float:
-    """MiB in the text of smaps_rollup."""
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / MIB
-    raise ValueError("smaps_rollup has no line Pss")
+def held_mib(text: str) -> float:
+    """MiB without a file in the text of smaps_rollup."""
+    found = [int(line.split()[1]) for line in text.splitlines() if line.startswith(HELD)]
+    if len(found) != len(HELD):
+        raise ValueError(f"smaps_rollup has {len(found)} of the lines {', '.join(HELD)}")
+    return sum(found) / MIB
 
 
 def processes(pid: int) -> list[int]:
@@ -59,8 +62,14 @@ def processes(pid: int) -> list[int]:
 
 
 def memory_mib(pid: int) -> float:
-    """What the process and all below it hold."""
-    return sum(pss_mib(Path(f"/proc/{each}/smaps_rollup").read_text()) for each in processes(pid))
+    """What the process and all below it hold.
+
+    Raises
+    ------
+    ValueError
+        A kernel before 5.4 does not tell what is of files.
+    """
+    return sum(held_mib(Path(f"/proc/{each}/smaps_rollup").read_text()) for each in processes(pid))
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -169,7 +178,7 @@ def main() -> None:
     parser.add_argument("--write-docs", action="store_true")
     options = parser.parse_args()
     if sys.platform != "linux":
-        print("not measured: only Linux tells the PSS of a process")
+        print("not measured: only Linux tells what a process holds")
         return
     where = machine()
     with postgres_or_none():

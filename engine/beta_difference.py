@@ -91,6 +91,16 @@ class Line:
             return FAR
         return max(log_x - self.log_slope - log(-expm1(log_x - self.log_slope)), -FAR)
 
+    def inverses(self, t: np.ndarray) -> np.ndarray:
+        """`inverse` of each."""
+        if self.start != 0.0:
+            return -Line(self.end, self.start, self.log_slope).inverses(-t)
+        if self.end == 0.0:
+            return t
+        behind = special.log_expit(t) - self.log_slope
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(behind >= 0.0, FAR, np.maximum(behind - np.log(-np.expm1(behind)), -FAR))
+
 
 @dataclass(frozen=True, slots=True)
 class Sides:

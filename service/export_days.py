@@ -78,6 +78,14 @@ def is_settled(experiment: Experiment, day: dt.datetime, now: dt.datetime) -> bo
     return now >= day + DAY + max(DAY, dt.timedelta(seconds=experiment.maturity_s))
 
 
+def escaped(key: str) -> str:
+    """A key as the name of a folder, from which every reader gets it back.
+
+    Letters beyond ASCII stay: polars and DuckDB read %C3%B6 as one letter, Spark as two.
+    """
+    return "".join(quote(letter, safe="") if letter.isascii() else letter for letter in key)
+
+
 class _Part:
     """The file of one day."""
 
@@ -93,7 +101,7 @@ class _Part:
         self._with_turns = with_turns
         # The folder names are columns already, so the files do not repeat them.
         self._schema = schema_of(experiment, without=("experiment",), with_turns=with_turns)
-        place = folder / f"experiment={quote(experiment.key, safe='')}" / f"day={day:%Y-%m-%d}"
+        place = folder / f"experiment={escaped(experiment.key)}" / f"day={day:%Y-%m-%d}"
         self._path = place / f"part-0.{file_format}"
 
     def is_finished(self) -> bool:

@@ -14,7 +14,7 @@ from scipy.stats import linregress
 
 from benchmarks import commit_ways, ingestion, rivals, start_time
 from benchmarks.load import CONNECTIONS, KINDS, Rate, next_unit, read_wrk
-from benchmarks.memory_soak import after_warm_up, memory_mib, processes, pss_mib, slope
+from benchmarks.memory_soak import after_warm_up, held_mib, memory_mib, processes, slope
 from benchmarks.pgbench import STATEMENTS, read_pgbench, script
 from benchmarks.rivals import rounded, spread, write_into_document
 
@@ -66,6 +66,7 @@ Pss:                 181 kB
 Pss_Dirty:           112 kB
 Pss_Anon:            112 kB
 Pss_File:             69 kB
+Pss_Shmem:             8 kB
 """
 MEASURED = ("ingestion", "ingestion_growth", "commit_ways", "start_time", "memory_soak")
 NUMBERS = st.integers(-1_000_000, 1_000_000).map(lambda thousandths: thousandths / 1_000)
@@ -148,10 +149,10 @@ def test_the_first_quarter_of_the_time_is_the_warm_up():
     assert after_warm_up([]) == []
 
 
-def test_the_memory_of_a_process_is_its_proportional_share():
-    assert pss_mib(SMAPS_ROLLUP) == 181 / 1024
-    with pytest.raises(ValueError, match="no line Pss"):
-        pss_mib("Rss:  1668 kB\n")
+def test_the_memory_of_a_process_is_its_share_of_what_has_no_file():
+    assert held_mib(SMAPS_ROLLUP) == (112 + 8) / 1024
+    with pytest.raises(ValueError, match="has 0 of the lines Pss_Anon:, Pss_Shmem:"):
+        held_mib("Rss:  1668 kB\nPss:  181 kB\n")
 
 
 @on_linux

@@ -16,7 +16,6 @@ from engine.statistics import BinaryCounts
 pytestmark = [
     pytest.mark.skipif(find_spec("pymc") is None, reason="PyMC is not installed: the extra `segments`"),
     pytest.mark.timeout(600),  # importing and compiling take half a minute of CPU
-    pytest.mark.filterwarnings("default"),  # PyMC, ArviZ, numba and xarray warn of each other
 ]
 COUNTS = BinaryCounts(
     n=[[40, 60], [12, 8], [80, 70], [0, 25]], successes=[[30, 52], [4, 6], [31, 40], [0, 20]]

@@ -1,9 +1,14 @@
 """One experiment with three metrics, three segments and a split that moved, and how it is told in other ways."""
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 import sqlalchemy as sa
@@ -28,6 +33,8 @@ STUDY = ab.Study(
     probability="probability",
 )
 IN_ORDER = replace(STUDY, time="assigned_at", unit="call")
+IN_LAKE = replace(STUDY, segment="segment", unit="unit_id")  # as `promptbandit export` calls the columns
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "data-science.md"
 SEGMENTS = ("refund", "order", "delivery")
 CALLS = 400  # under each split
 
@@ -90,6 +97,27 @@ async def units_of(database: Database) -> pl.DataFrame:
     values = pl.DataFrame([tuple(row) for row in told], schema=["call", "metric", "value"], orient="row")
     frame = calls.join(values.pivot("metric", index="call", values="value"), on="call", how="left")
     return frame.with_columns(pl.col("resolved").cast(pl.Boolean))
+
+
+@contextmanager
+def brought_into_memory() -> Iterator[list[int]]:
+    """How many rows each lazy frame had that came into memory; the engine has no other way than this one."""
+    heights: list[int] = []
+    collect = nw.LazyFrame.collect
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        found = collect(*arguments, **named)
+        heights.append(len(found))
+        return found
+
+    with patch.object(nw.LazyFrame, "collect", counted):
+        yield heights
+
+
+def told_on_spark() -> str:
+    """What the guide for data scientists writes for Spark."""
+    (block,) = [part for part in GUIDE.read_text().split("```python\n") if "spark.read" in part]
+    return block.split("```")[0]
 
 
 def shared(report: dict[str, Any]) -> dict[str, Any]:
