@@ -79,6 +79,8 @@ def _prior(metric: Metric, observed: Observed) -> tuple[np.ndarray, np.ndarray]:
 
 def _by_period(statistics: Statistics, period: np.ndarray) -> Statistics:
     places = int(period[-1]) + 1
+    if places == period.size:
+        return statistics
     if isinstance(statistics, BinaryCounts):
         return BinaryCounts(
             n=summed(statistics.n, period, places), successes=summed(statistics.successes, period, places)

@@ -107,12 +107,12 @@ def beta_posterior(
     (array([0.54, 0.86]), array([0.68, 0.7 ]))
     """
     used = _used(counts.n)
-    counts = BinaryCounts(n=counts.n[used], successes=counts.successes[used])
+    counts = BinaryCounts.derived(counts.n[used], counts.successes[used])
     present = _present(counts.n, np.asarray(served)[used], control)
     arms = counts.n.shape[1]
     alpha, beta = (np.broadcast_to(np.asarray(part, dtype=np.float64), (arms,)) for part in prior)
     if len(present) == 1:  # exactly, without the way through mean and variance
-        whole = BinaryCounts(n=counts.n[0], successes=counts.successes[0])
+        whole = BinaryCounts.derived(counts.n[0], counts.successes[0])
         return BetaPosterior.from_counts(whole, (alpha, beta))
     periods = np.maximum(present.sum(axis=0), 1)
     size = counts.n + (alpha + beta) / periods
@@ -146,10 +146,10 @@ def normal_posterior(moments: Moments, served: Numbers, *, control: int) -> Norm
     array([2., 3.])
     """
     used = _used(moments.n)
-    moments = Moments(n=moments.n[used], total=moments.total[used], total_sq=moments.total_sq[used])
+    moments = Moments.derived(moments.n[used], moments.total[used], moments.total_sq[used])
     present = _present(moments.n, np.asarray(served)[used], control)
     if len(present) == 1:
-        first = Moments(n=moments.n[0], total=moments.total[0], total_sq=moments.total_sq[0])
+        first = Moments.derived(moments.n[0], moments.total[0], moments.total_sq[0])
         return NormalPosterior.from_moments(first)
     # Where one outcome shows no spread, the arm's spread over all periods stands in.
     inside = np.where(present & (moments.n > 1), moments.variance * (moments.n - 1), 0.0).sum(axis=0)

@@ -179,9 +179,9 @@ def _wilson_upper(counts: BinaryCounts, z: float) -> np.ndarray:
 def _pairs(counts: BinaryCounts, control: int) -> tuple[BinaryCounts, BinaryCounts, np.ndarray, np.ndarray]:
     arms = counts.n.shape[-1]
     check_arm(control, arms=arms)
-    base = BinaryCounts(
-        n=np.broadcast_to(counts.n[..., [control]], counts.n.shape),
-        successes=np.broadcast_to(counts.successes[..., [control]], counts.n.shape),
+    base = BinaryCounts.derived(
+        np.broadcast_to(counts.n[..., [control]], counts.n.shape),
+        np.broadcast_to(counts.successes[..., [control]], counts.n.shape),
     )
     return counts, base, np.arange(arms) == control, (counts.n == 0) | (base.n == 0)
 

@@ -72,13 +72,11 @@ def summed(values: np.ndarray, place: np.ndarray, places: int) -> np.ndarray:
 
 def where_served(statistics: Statistics, served: np.ndarray) -> Statistics:
     """Nothing where an arm had no share."""
+    if served.all():
+        return statistics
     if isinstance(statistics, BinaryCounts):
-        return BinaryCounts(n=statistics.n * served, successes=statistics.successes * served)
-    return Moments(
-        n=statistics.n * served,
-        total=statistics.total * served,
-        total_sq=statistics.total_sq * served,
-    )
+        return BinaryCounts.derived(statistics.n * served, statistics.successes * served)
+    return Moments.derived(statistics.n * served, statistics.total * served, statistics.total_sq * served)
 
 
 def _values(kind: Kind, n: np.ndarray, total: np.ndarray, total_sq: np.ndarray) -> Statistics:
