@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine import beta_binomial, normal, periods
+from engine import beta_comparison, normal, periods
 from engine.beta_binomial import BestArm, BetaPosterior
 from engine.metrics import Metric
 from engine.normal import NormalPosterior
@@ -58,9 +58,8 @@ def best_among(wanted: np.ndarray, posterior: Posterior) -> BestArm:
     loss = np.full(wanted.shape, np.nan)
     if isinstance(posterior, BetaPosterior):
         if wanted.any():
-            among = BetaPosterior(posterior.alpha[wanted], posterior.beta[wanted])
-            found = beta_binomial.best_arm(among)
-            best[wanted], loss[wanted] = found.probability, found.expected_loss
+            among = beta_comparison.best_arm(posterior.alpha[wanted], posterior.beta[wanted])
+            best[wanted], loss[wanted] = among.probability, among.loss
         return BestArm(best, loss)
     known = wanted & np.isfinite(posterior.sd)
     if known.sum() >= min(2, wanted.sum()) and known.any():  # alone among unknown ones nobody is the best

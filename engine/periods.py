@@ -112,8 +112,8 @@ def beta_posterior(
     arms = counts.n.shape[1]
     alpha, beta = (np.broadcast_to(np.asarray(part, dtype=np.float64), (arms,)) for part in prior)
     if len(present) == 1:  # exactly, without the way through mean and variance
-        whole = BinaryCounts.derived(counts.n[0], counts.successes[0])
-        return BetaPosterior.from_counts(whole, (alpha, beta))
+        good = counts.successes[0]
+        return BetaPosterior(alpha + good, beta + (counts.n[0] - good))
     periods = np.maximum(present.sum(axis=0), 1)
     size = counts.n + (alpha + beta) / periods
     rate = (counts.successes + alpha / periods) / size

@@ -143,10 +143,11 @@ class Moments:
     @property
     def variance(self) -> Float64[np.ndarray, "*batch arm"]:
         """Unbiased variance (divisor n - 1), at least 0; nan where n < 2."""
+        n = self.n.astype(np.float64)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            centred = self.total_sq - self.total * np.nan_to_num(self.mean)
+            centred = self.total_sq - self.total * (self.total / np.maximum(n, 1.0))
         centred = np.where(centred > ROUNDING_OF_A_SUM * self.total_sq, centred, 0.0)
-        return _ratio(centred, np.maximum(self.n.astype(np.float64) - 1.0, 0.0))
+        return _ratio(centred, np.maximum(n - 1.0, 0.0))
 
     def __add__(self, other: "Moments") -> "Moments":
         with np.errstate(over="ignore"):  # an infinite sum is refused by the constructor, by name
