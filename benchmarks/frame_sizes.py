@@ -1,9 +1,9 @@
 """How does the time from a frame to a report grow, from 10^6 to 10^8 rows?
 
-The same events as `benchmarks.frames`, written as Parquet in parts of 10^6 rows and deleted at the end (2 GB at full
-size). polars gets them in memory (up to 10^7 rows) and as a lazy scan of the parts, DuckDB as a relation over
-them; beside each stands the bare group-by of the same engine. The largest resident memory says that nothing lazy
-was collected.
+The same events as `benchmarks.frames`, written as Parquet in parts of 10^6 rows (2 GB at full size, below $TMPDIR)
+and deleted at the end. polars gets them in memory (up to 10^7 rows) and as a lazy scan of the parts, DuckDB as a
+relation over them; beside each stands the bare group-by of the same engine. The largest resident memory says that
+nothing lazy was collected.
 
     python -m benchmarks.frame_sizes [--rows 100000000] [--rounds 3] [--write-docs]
 """
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.frames import bare, events, ours
-from benchmarks.rivals import Figures, Question, Rival, is_quick, main, rounded, seconds_per_call, table, told
+from benchmarks.rivals import Figures, Question, Rival, main, rounded, seconds_per_call, table, told
 
 ROWS, FOLDER = "BENCHMARKS_FRAME_ROWS", "BENCHMARKS_FRAME_FOLDER"
 MOST_ROWS, LEAST_ROWS = 100_000_000, 1_000_000
@@ -36,7 +36,7 @@ type Work = Callable[[], object]
 
 def sizes() -> list[int]:
     """Powers of ten up to the most, which comes last."""
-    most = int(os.environ.get(ROWS, 10 * LEAST_ROWS if is_quick() else MOST_ROWS))
+    most = int(os.environ.get(ROWS, MOST_ROWS))
     return [*(size for size in (LEAST_ROWS, 10 * LEAST_ROWS) if size < most), most]
 
 
@@ -175,7 +175,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--rows", type=int)
     options, rest = parser.parse_known_args()
-    if options.rows:
-        os.environ[ROWS] = str(options.rows)
+    if options.rows or "--quick" in rest:
+        os.environ[ROWS] = str(options.rows or LEAST_ROWS)
     sys.argv[1:] = rest
     with_parts(QUESTION)

@@ -1,8 +1,9 @@
 """From a frame of events to everything that is known: what does it cost beside the group-by that it needs?
 
 A frame of 10^7 rows and 3 metrics, outcomes missing here and there. The limit is a bare polars group-by of the
-same sums, by the faster one of its two engines: no report can be made of less. Peers get what they are made for, the same frame, and answer less:
-tea-tasting a test per metric, bayesian-testing P(best) per metric by its default of 20 000 draws.
+same sums, by the faster one of its two engines: no report can be made of less. Peers get what they are made for,
+the same frame, and answer less: tea-tasting a test per metric, bayesian-testing P(best) per metric by its default
+of 20 000 draws.
 
     python -m benchmarks.frames [--rows 10000000] [--rounds 5] [--write-docs]
 """
