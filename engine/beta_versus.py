@@ -68,10 +68,10 @@ def _edges(arms: list[tuple[float, float, float]], core: tuple[float, float]) ->
     edges = [t]
     while t < high:
         beyond = max(core[0] - t, t - core[1], 0.0)
-        width = min(PANEL_LOGITS + 0.25 * beyond, WIDEST_LOGITS)
+        widest = width = min(PANEL_LOGITS + 0.25 * beyond, WIDEST_LOGITS)
         for n, begin, end in arms:
             if end > t:
-                width = min(width, max(_width(t, n), begin - t))
+                width = min(width, max(_width(t, n, widest), begin - t))
                 if begin <= t:  # all others are blunter
                     break
         t += width
@@ -79,7 +79,7 @@ def _edges(arms: list[tuple[float, float, float]], core: tuple[float, float]) ->
     return edges
 
 
-def _width(t: float, n: float) -> float:
-    width = min(resolved_width(t, n), WIDEST_LOGITS)
+def _width(t: float, n: float, widest: float) -> float:
+    width = min(resolved_width(t, n), widest)
     # The curvature n x (1 - x) grows towards 0: what counts is the right end.
     return width if t >= 0.0 else min(width, resolved_width(min(t + width, 0.0), n))

@@ -49,7 +49,8 @@ def _on_overlap(mean: np.ndarray, sd: np.ndarray, leader: int) -> tuple[np.ndarr
     sharpest = np.minimum.accumulate(sd[order][::-1])[::-1].tolist()
     edges = np.array(_edges(low, ends[order].tolist(), sharpest))
     half = 0.5 * (edges[1:] - edges[:-1])
-    distance = (edges[:-1] + half - mean[:, None])[:, :, None] + half[:, None] * NODES
+    # From the edge, as `Panels.distance`: a node itself is rounded to 1e-16 of its size.
+    distance = (edges[:-1] - mean[:, None])[:, :, None] + half[:, None] * (1.0 + NODES)
     score = distance.reshape(mean.size, -1) / sd[:, None]
     weight = (half[:, None] * WEIGHTS).ravel()
     log_below = special.log_ndtr(score)
