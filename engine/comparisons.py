@@ -161,20 +161,21 @@ def _two_sided_log_e(observed: Observed, metric: str, index: int) -> float:
 
 def _adaptives(analysis: Analysis, found: AipwEstimate, strata: StratifiedEstimate | None) -> list[Adaptive]:
     """By arm; what concerns the control itself is None throughout."""
+    adjusted: list[SegmentAdjusted | None] = [None] * len(found.estimate)
+    if strata is not None:
+        adjusted = [*_adjusted(strata, analysis.confidence_level)]
     columns = zip(
         numbers(found.estimate),
         numbers(found.standard_error),
         pairs(found.interval(analysis.confidence_level)),
         found.n.astype(np.int64).tolist(),
-        _adjusted(strata, analysis.confidence_level) or [None] * len(found.estimate),
+        adjusted,
         strict=True,
     )
     return [Adaptive(*row) for row in columns]
 
 
-def _adjusted(strata: StratifiedEstimate | None, level: float) -> list[SegmentAdjusted]:
-    if strata is None:
-        return []
+def _adjusted(strata: StratifiedEstimate, level: float) -> list[SegmentAdjusted]:
     columns = zip(
         numbers(strata.estimate),
         numbers(strata.standard_error),
