@@ -64,11 +64,12 @@ $(BENCH_STAMP): requirements-bench.lock pyproject.toml | $(filter .uv/bin/uv,$(U
 	VIRTUAL_ENV=.venv-bench $(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(BENCH_STAMP)
 
-bench: setup $(BENCH_STAMP) ## what things cost beside their rivals, as ratios in one run (20 minutes)
+bench: setup $(BENCH_STAMP) ## what things cost beside their rivals, as ratios in one run (half an hour)
 	$(BENCH_PYTHON) -m benchmarks.best_arm --write-docs
 	$(BENCH_PYTHON) -m benchmarks.decisions --write-docs
 	$(BENCH_PYTHON) -m benchmarks.front --write-docs
 	$(BENCH_PYTHON) -m benchmarks.frames --write-docs
+	$(PYTHON) -m benchmarks.frame_sizes --write-docs
 	$(BENCH_PYTHON) -m benchmarks.simulation_speed
 	$(PYTHON) -m benchmarks.bandits
 	$(PYTHON) -m benchmarks.report_cost

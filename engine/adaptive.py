@@ -6,6 +6,7 @@ days passes for an effect (Simpson). Within one allocation the split stands stil
 by the logged probability of what it was given, around a prediction made without it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,11 @@ class AipwEstimate:
 
 
 def aipw_estimate(
-    statistics: BinaryCounts | Moments, probability: Numbers, *, control: int, in_unit_interval: bool = True
+    statistics: BinaryCounts | Moments,
+    probability: Numbers,
+    *,
+    control: int,
+    in_unit_interval: bool | Sequence[bool] = True,
 ) -> AipwEstimate:
     """Augmented inverse-probability-weighted differences from the control.
 
@@ -66,7 +71,7 @@ def aipw_estimate(
     probability : The splits, same shape or (allocation, arm); 0 where an arm was not served.
     control : Position of the control.
     in_unit_interval : Whether outcomes lie in [0, 1]; then each arm's sum of squares has 1 added, so that
-        100 successes of 100 do not pass for certainty.
+        100 successes of 100 do not pass for certainty. One for each entry of the first axis, where they differ.
 
     Returns
     -------
@@ -98,8 +103,11 @@ def aipw_estimate(
     unserved = (pi == 0.0) & (moments.n > 0)
     rule = "must be 0 where the split has no share for the arm; check the order of the allocations"
     refuse_where(unserved, moments.n, name="statistics.n", rule=rule)
-    lines = _pseudo_outcomes(moments, pi, in_unit_interval)
-    return _contrasts(lines, moments, pi, control, in_unit_interval)
+    bounded = np.asarray(in_unit_interval, dtype=bool).reshape(-1, *[1] * (moments.n.ndim - 1))
+    if bounded.size == 1:
+        bounded = bounded.reshape(())
+    lines = _pseudo_outcomes(moments, pi, bounded)
+    return _contrasts(lines, moments, pi, control, bounded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,10 +122,10 @@ class _Lines:
     prediction: np.ndarray
 
 
-def _pseudo_outcomes(moments: Moments, pi: np.ndarray, in_unit_interval: bool) -> _Lines:
+def _pseudo_outcomes(moments: Moments, pi: np.ndarray, bounded: np.ndarray) -> _Lines:
     n = moments.n.astype(np.float64)
     past_n, past_total = _before(n), _before(moments.total)
-    pool = _pool(past_n.sum(axis=-1), past_total.sum(axis=-1), in_unit_interval)[..., None]
+    pool = _pool(past_n.sum(axis=-1, keepdims=True), past_total.sum(axis=-1, keepdims=True), bounded)
     guess = (past_total + SHRINKAGE * pool) / (past_n + SHRINKAGE)
     strength = np.minimum(1.0 + past_n, SHRINKAGE)
     known = strength * guess + moments.total
@@ -130,10 +138,9 @@ def _pseudo_outcomes(moments: Moments, pi: np.ndarray, in_unit_interval: bool) -
     )
 
 
-def _pool(n: np.ndarray, total: np.ndarray, in_unit_interval: bool) -> np.ndarray:
-    if in_unit_interval:
-        return np.asarray((total + 2.0 * FIRST_GUESS) / (n + 2.0))
-    return np.asarray(total / np.maximum(n, 1.0))
+def _pool(n: np.ndarray, total: np.ndarray, bounded: np.ndarray) -> np.ndarray:
+    """Two outcomes of the first guess come with what has bounds."""
+    return np.asarray((total + 2.0 * FIRST_GUESS * bounded) / np.maximum(n + 2.0 * bounded, 1.0))
 
 
 def _before(values: np.ndarray) -> np.ndarray:
@@ -142,7 +149,7 @@ def _before(values: np.ndarray) -> np.ndarray:
 
 
 def _contrasts(
-    lines: _Lines, moments: Moments, pi: np.ndarray, control: int, in_unit_interval: bool
+    lines: _Lines, moments: Moments, pi: np.ndarray, control: int, bounded: np.ndarray
 ) -> AipwEstimate:
     """All arms at once; from here on arrays have shape (..., arm, allocation)."""
     slope, offset, prediction = _turned(lines.slope), _turned(lines.offset), _turned(lines.prediction)
@@ -164,9 +171,9 @@ def _contrasts(
     size = np.where(known, units, np.nan)
     mean = first.sum(axis=-1) / size
     variance = np.maximum(second.sum(axis=-1) / size - mean**2, 0.0) / size
-    if in_unit_interval:
-        with np.errstate(divide="ignore"):
-            variance = variance + mine**-2.0 + theirs**-2.0
+    with np.errstate(divide="ignore"):
+        added = mine**-2.0 + theirs**-2.0
+    variance = variance + np.where(bounded[..., 0] if bounded.ndim else bounded, added, 0.0)
     return AipwEstimate(estimate=mean, standard_error=np.sqrt(variance), n=units)
 
 

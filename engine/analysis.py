@@ -14,7 +14,7 @@ from engine.belief import Posterior, best_among, posterior_of, turned
 from engine.metrics import Metric
 from engine.observed import Observed
 from engine.proportions import wilson_interval
-from engine.results import MetricSummary, PosteriorSummary, number, pair
+from engine.results import MetricSummary, PosteriorSummary, numbers, pairs
 from engine.statistics import BinaryCounts, Interval
 from engine.tally import Statistics
 
@@ -41,21 +41,36 @@ class Analysis:
     probability_best: Float64[np.ndarray, " arm"]
     expected_loss: Float64[np.ndarray, " arm"]
 
+    def summaries(self) -> list[MetricSummary]:
+        """All arms in numbers."""
+        mean = self.statistics.rate if isinstance(self.statistics, BinaryCounts) else self.statistics.mean
+        beliefs = zip(numbers(self.posterior.mean), pairs(self.belief), strict=True)
+        columns = zip(
+            self.statistics.n.tolist(),
+            self.units.tolist(),
+            numbers(mean),
+            pairs(self.interval),
+            beliefs,
+            numbers(self.probability_best),
+            numbers(self.expected_loss),
+            strict=True,
+        )
+        return [
+            MetricSummary(
+                n=n,
+                missing=1.0 - n / units if units else None,
+                mean=middle,
+                interval=interval,
+                posterior=PosteriorSummary(*belief),
+                probability_best=best,
+                expected_loss=loss,
+            )
+            for n, units, middle, interval, belief, best, loss in columns
+        ]
+
     def summary(self, index: int) -> MetricSummary:
         """One arm in numbers."""
-        mean = self.statistics.rate if isinstance(self.statistics, BinaryCounts) else self.statistics.mean
-        n, units = int(self.statistics.n[index]), int(self.units[index])
-        return MetricSummary(
-            n=n,
-            missing=1.0 - n / units if units else None,
-            mean=number(mean[index]),
-            interval=pair(self.interval, index),
-            posterior=PosteriorSummary(
-                mean=number(self.posterior.mean[index]), interval=pair(self.belief, index)
-            ),
-            probability_best=number(self.probability_best[index]),
-            expected_loss=number(self.expected_loss[index]),
-        )
+        return self.summaries()[index]
 
 
 def analyse(metric: Metric, observed: Observed, running: np.ndarray) -> Analysis:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine import beta_binomial, normal, periods
+from engine import beta_comparison, normal, periods
 from engine.beta_binomial import BestArm, BetaPosterior
 from engine.metrics import Metric
 from engine.normal import NormalPosterior
@@ -58,9 +58,8 @@ def best_among(wanted: np.ndarray, posterior: Posterior) -> BestArm:
     loss = np.full(wanted.shape, np.nan)
     if isinstance(posterior, BetaPosterior):
         if wanted.any():
-            among = BetaPosterior(posterior.alpha[wanted], posterior.beta[wanted])
-            found = beta_binomial.best_arm(among)
-            best[wanted], loss[wanted] = found.probability, found.expected_loss
+            among = beta_comparison.best_arm(posterior.alpha[wanted], posterior.beta[wanted])
+            best[wanted], loss[wanted] = among.probability, among.loss
         return BestArm(best, loss)
     known = wanted & np.isfinite(posterior.sd)
     if known.sum() >= min(2, wanted.sum()) and known.any():  # alone among unknown ones nobody is the best
@@ -79,6 +78,8 @@ def _prior(metric: Metric, observed: Observed) -> tuple[np.ndarray, np.ndarray]:
 
 def _by_period(statistics: Statistics, period: np.ndarray) -> Statistics:
     places = int(period[-1]) + 1
+    if places == period.size:
+        return statistics
     if isinstance(statistics, BinaryCounts):
         return BinaryCounts(
             n=summed(statistics.n, period, places), successes=summed(statistics.successes, period, places)

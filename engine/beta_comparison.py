@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from engine.beta_logit import Sketch, Tables, tabulate
 from engine.beta_overlap import solve_overlap
+from engine.beta_versus import solve_versus
 from engine.checks import check_arm
 from engine.quadrature import TOLERANCE, sum_of_others
 
@@ -19,6 +20,8 @@ type Shapes = Float64[np.ndarray, " arm"]
 # Within these one sweep keeps 11 digits of a P(best) and of the leader's loss.
 HOPELESS = 1e-13
 CERTAIN = 1.0 - 1e-5
+# From here on one sweep keeps 11 digits of a P(better) and of its loss.
+FAINT = 1e-13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +127,24 @@ def against_control(alpha: Shapes, beta: Shapes, control: int) -> Against:
 
 
 def _against_first(alpha: Shapes, beta: Shapes) -> Against:
-    """All later arms against the first; as above, the loss is integrated for the one that leads."""
+    """All later arms against the first; as above, the loss is integrated for the one that leads.
+
+    One sweep answers all but what is nearly impossible, for which a table of its own keeps the digits.
+    """
+    lead = mean_difference(alpha, beta, 0)[1:]
+    better, worse, regret = solve_versus(alpha, beta, lead >= 0.0)
+    found = _of_both_sides(better, worse, regret, lead)
+    unsure = (np.abs(better + worse - 1.0) > TOLERANCE) | (np.minimum(better, worse) < FAINT)
+    if not unsure.any():
+        return found
+    asked = np.append(0, 1 + np.flatnonzero(unsure))
+    exact = _from_table(alpha[asked], beta[asked])
+    for part, other in ((found.better, exact.better), (found.worse, exact.worse), (found.loss, exact.loss)):
+        part[unsure] = other
+    return found
+
+
+def _from_table(alpha: Shapes, beta: Shapes) -> Against:
     lead = mean_difference(alpha, beta, 0)[1:]
     ahead = (lead >= 0.0)[:, None]
 
@@ -137,11 +157,16 @@ def _against_first(alpha: Shapes, beta: Shapes) -> Against:
         better = (arms.density[1:] * arms.below[0]) @ arms.weight
         worse = (arms.below[1:] * arms.density[0]) @ arms.weight
         regret = np.where(ahead, arms.below[1:] * arms.above[0], arms.below[0] * arms.above[1:]) @ arms.dx
-        gap = float(np.max(np.abs(better + worse - 1.0)))
-        better, worse = np.where(better < worse, (better, 1.0 - better), (1.0 - worse, worse))
-        return Against(better, worse, regret + np.maximum(-lead, 0.0), gap)
+        return _of_both_sides(better, worse, regret, lead)
 
     return _checked(alpha, beta, integrands, solve)
+
+
+def _of_both_sides(better: Shapes, worse: Shapes, regret: Shapes, lead: Shapes) -> Against:
+    """The smaller side keeps its digits, the other is the rest; the loss of who lags is its lag more."""
+    gap = float(np.max(np.abs(better + worse - 1.0)))
+    better, worse = np.where(better < worse, (better, 1.0 - better), (1.0 - worse, worse))
+    return Against(better, worse, regret + np.maximum(-lead, 0.0), gap)
 
 
 def _checked[Result: (Best, Against)](

@@ -2,17 +2,19 @@
 
 `beta_difference` solves any pair, one quantile at a time, in half a millisecond. Ordinary pairs, with some units
 of either kind, need less: the density of one arm on the logit scale is so smooth that the trapezoid rule at two
-points a standard deviation is exact to 1e-15, and all quantiles of all pairs fit into one array. Every answer is
-checked on a second grid between the points of the first; what misses is left to the other module.
+points a standard deviation is exact to 1e-15, and the other arm's distribution function comes from a table that
+is made once for all questions (`beta_table`). Every answer is checked on a second grid between the points of the
+first; what misses is left to the other module.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from scipy import special
 
-from engine.beta_logit import alive_interval, nats_below_peak, off_integer
+from engine.beta_logit import alive_interval, nats_below_peak
+from engine.beta_table import BetaTable, beta_table
 
 LEAST_SHAPE = 5.0  # below, a shifted arm ends where the other still has mass, and the rule loses its digits
 LEAST_SD = 1e-4  # below, x + d rounded to 1e-16 is a visible part of it
@@ -23,33 +25,44 @@ TURNS = 5
 # Of a standard deviation: how far the answers of both grids may lie apart. Where x + d ends within the bulk of x,
 # the integrand has a kink, and they do.
 NEAR = 3e-12
+# The questions: two ends of the difference, then median and two ends of the ratio, whose scale is logarithmic.
+DIFFERENCES = 2
+IS_RATIO = np.array([0, 0, 1, 1, 1])
 
-type Many = Float64[np.ndarray, " problem"]
+type Arms = Float64[np.ndarray, " arm"]
+type Answers = Float64[np.ndarray, "pair question"]
+type AtPoints = Float64[np.ndarray, "pair question point"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arms:
+    """Ordinary arms: their distribution functions, and two grids of points with weights that sum to 1."""
+
+    alpha: Arms
+    beta: Arms
+    table: BetaTable
+    grids: Float64[np.ndarray, "grid arm point"]
+    weights: Float64[np.ndarray, "grid arm point"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Problems:
-    """Find t where the mean over x ~ Beta(a, b) of F(x + t), or of F(x e^t), is `goal`; F is Beta(c, d)'s.
+    """Find t where the mean over x of F(x + t), or of F(x e^t), is `goal`.
 
     Attributes
     ----------
-    is_ratio : Which of the two, shape (problem,).
+    carrier, other : Positions of arms: x is of the first one, F of the second.
     start, scale : First guess of t and the standard deviation that steps are measured by.
     """
 
-    a: Many
-    b: Many
-    c: Many
-    d: Many
-    is_ratio: Bool[np.ndarray, " problem"]
-    goal: Many
-    start: Many
-    scale: Many
+    carrier: Int64[np.ndarray, "pair question"]
+    other: Int64[np.ndarray, "pair question"]
+    goal: Answers
+    start: Answers
+    scale: Answers
 
 
-def lift_quantiles(
-    alpha: Float64[np.ndarray, " arm"], beta: Float64[np.ndarray, " arm"], control: int, tail: float
-) -> Float64[np.ndarray, "arm 5"]:
+def lift_quantiles(alpha: Arms, beta: Arms, control: int, tail: float) -> Float64[np.ndarray, "arm 5"]:
     """Both ends of arm - control, then median and both ends of arm / control - 1.
 
     Parameters
@@ -62,119 +75,121 @@ def lift_quantiles(
     sure of that.
     """
     out = np.full((alpha.size, 5), np.nan)
-    arms = _ordinary_arms(alpha, beta, control)
-    if tail < LEAST_TAIL or arms.size == 0:
+    ordinary = _ordinary(alpha, beta)
+    if tail < LEAST_TAIL or not ordinary[control] or ordinary.sum() < 2:
         return out
-    wanted = np.array([tail, 1.0 - tail, 0.5, tail, 1.0 - tail])
-    is_ratio = np.array([False, False, True, True, True])
-    t, sign = _solved(
-        alpha, beta, control, np.repeat(arms, 5), np.tile(wanted, arms.size), np.tile(is_ratio, arms.size)
-    )
-    found = (sign * t).reshape(-1, 5)
-    found[:, 2:] = np.expm1(found[:, 2:])
-    out[arms] = found
+    known = np.flatnonzero(ordinary)
+    arms, base = _arms(alpha[known], beta[known]), int(np.searchsorted(known, control))
+    found = _solved(arms, base, np.array([tail, 1.0 - tail, 0.5, tail, 1.0 - tail]))
+    found[:, DIFFERENCES:] = np.expm1(found[:, DIFFERENCES:])
+    out[np.delete(known, base)] = found
     return out
 
 
-def _ordinary_arms(alpha: np.ndarray, beta: np.ndarray, control: int) -> np.ndarray:
-    """Positions of the arms that can be compared here; none if the control is not ordinary."""
-    sd = np.sqrt(_variance(alpha, beta))
-    ordinary = (np.minimum(alpha, beta) >= LEAST_SHAPE) & (sd >= LEAST_SD)
-    if not ordinary[control]:
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(ordinary & (np.arange(alpha.size) != control))
+def _ordinary(alpha: Arms, beta: Arms) -> Bool[np.ndarray, " arm"]:
+    n = alpha + beta
+    sd = np.sqrt(alpha * beta / (n + 1.0)) / n
+    return np.asarray((np.minimum(alpha, beta) >= LEAST_SHAPE) & (sd >= LEAST_SD))
 
 
-def _variance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _arms(alpha: Arms, beta: Arms) -> _Arms:
+    """Tables, and two grids, one between the points of the other."""
+    low, high = alive_interval(alpha, beta, NATS)
+    sd = np.sqrt(1.0 / alpha + 1.0 / beta)
+    points = int(np.ceil(((high - low) * POINTS_PER_SD / sd).max())) + 1
+    place = (np.array([[0.25], [0.75]]) + np.arange(points)) / points
+    u = low[:, None] + (high - low)[:, None] * place[:, None, :]
+    weight = np.exp(-nats_below_peak(alpha[:, None], beta[:, None], u))
+    weight /= weight.sum(axis=-1, keepdims=True)
+    return _Arms(alpha, beta, beta_table(alpha, beta, low, high), special.expit(u), weight)
+
+
+def _cumulants(arms: _Arms) -> Float64[np.ndarray, "2 4 arm"]:
+    """The first four of theta, and of log theta."""
+    a, b = arms.alpha, arms.beta
     n = a + b
-    return np.asarray(a * b / (n * n * (n + 1.0)))
+    variance = a * b / (n * n * (n + 1.0))
+    third = 2.0 * a * b * (b - a) / (n**3 * (n + 1.0) * (n + 2.0))
+    excess = 6.0 * ((a - b) ** 2 * (n + 1.0) - a * b * (n + 2.0)) / (a * b * (n + 2.0) * (n + 3.0))
+    # polygamma(m, x) is (-1)^(m + 1) m! zeta(m + 1, x), without the checks that cost more than the sum.
+    both = np.array((a, n))
+    logs = [special.psi(both), *(sign * special.zeta(m, both) for m, sign in ((2, 1.0), (3, -2.0), (4, 6.0)))]
+    return np.array(
+        ((a / n, variance, third, excess * variance * variance), [part[0] - part[1] for part in logs])
+    )
 
 
-def _solved(
-    alpha: np.ndarray,
-    beta: np.ndarray,
-    control: int,
-    arm: np.ndarray,
-    wanted: np.ndarray,
-    is_ratio: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The solutions, and -1 where arm and control changed places: the sharper one carries the grid."""
-    ca, cb = np.full(arm.size, alpha[control]), np.full(arm.size, beta[control])
-    aa, ab = alpha[arm], beta[arm]
-    of_arm, of_control = _cumulants(aa, ab, is_ratio), _cumulants(ca, cb, is_ratio)
-    mean, variance, third = of_arm[0] - of_control[0], of_arm[1] + of_control[1], of_arm[2] - of_control[2]
-    sd = np.sqrt(variance)
-    z = special.ndtri(wanted)
-    guess = mean + sd * (z + (z * z - 1.0) * third / (6.0 * sd**3))  # Cornish and Fisher
-    swap = of_arm[1] < of_control[1]
-    sign = np.where(swap, -1.0, 1.0)
+def _solved(arms: _Arms, control: int, wanted: np.ndarray) -> Answers:
+    """The quantiles of arm against control; the sharper one of both carries the grid."""
+    index = np.delete(np.arange(arms.alpha.size), control)
+    cumulants = _cumulants(arms)[IS_RATIO].transpose(1, 2, 0)  # each of shape (arm, question)
+    mine, theirs = cumulants[:, index], cumulants[:, control, None]
+    swapped = mine[1] < theirs[1]
+    variance, fourth = mine[1] + theirs[1], mine[3] + theirs[3]
+    scale = np.sqrt(variance)
+    skewness, excess = (mine[2] - theirs[2]) / (variance * scale), fourth / (variance * variance)
+    guess = mine[0] - theirs[0] + scale * _cornish_fisher(special.ndtri(wanted), skewness, excess)
+    sign = np.where(swapped, -1.0, 1.0)
     problems = _Problems(
-        a=np.where(swap, aa, ca),
-        b=np.where(swap, ab, cb),
-        c=np.where(swap, ca, aa),
-        d=np.where(swap, cb, ab),
-        is_ratio=is_ratio,
-        goal=np.where(swap, 1.0 - wanted, wanted),
+        carrier=np.where(swapped, index[:, None], control),
+        other=np.where(swapped, control, index[:, None]),
+        goal=np.where(swapped, 1.0 - wanted, wanted),
         start=sign * guess,
-        scale=sd,
+        scale=scale,
     )
-    return _iterated(problems), sign
+    return np.asarray(sign * _iterated(arms, problems))
 
 
-def _cumulants(a: np.ndarray, b: np.ndarray, is_log: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first three of theta, or of log theta."""
-    n = a + b
-    plain = a / n, a * b / (n * n * (n + 1.0)), 2.0 * a * b * (b - a) / (n**3 * (n + 1.0) * (n + 2.0))
-    logs = (
-        special.psi(a) - special.psi(n),
-        *(special.polygamma(order, a) - special.polygamma(order, n) for order in (1, 2)),
-    )
-    first, second, third = (np.where(is_log, of_log, own) for of_log, own in zip(logs, plain, strict=True))
-    return first, second, third
+def _cornish_fisher(z: np.ndarray, skewness: np.ndarray, excess: np.ndarray) -> np.ndarray:
+    """Quantiles in standard deviations; Cornish and Fisher (1938), Revue de l'Institut 5, 307-320."""
+    bend = (z * z - 3.0) * z / 24.0 * excess - (2.0 * z * z - 5.0) * z / 36.0 * (skewness * skewness)
+    return np.asarray(z + (z * z - 1.0) / 6.0 * skewness + bend)
 
 
-def _iterated(problems: _Problems) -> np.ndarray:
+def _iterated(arms: _Arms, problems: _Problems) -> Answers:
     """Steps of third order, each on the other one of two grids, until one confirms what the last one found."""
-    t, miss = problems.start, np.full(problems.start.shape, np.inf)
-    # Five questions ask about each pair: its grid is made once.
-    shapes, which = np.unique(np.stack([problems.a, problems.b]), axis=1, return_inverse=True)
-    grids = [(x[which], weight[which]) for x, weight in _grids(*shapes)]
+    t, miss, first = problems.start, np.full(problems.start.shape, np.inf), None
     for turn in range(TURNS):
-        move = np.clip(_move(problems, *grids[turn % 2], t), -problems.scale, problems.scale)
+        weight = arms.weights[turn % 2][problems.carrier]
+        y = _shifted(arms.grids[turn % 2][problems.carrier], t)
+        apart = problems.goal - _mean(arms.table.below(problems.other, y), weight)
+        if first is not None and (np.abs(apart / first) < NEAR * problems.scale).all():
+            return np.asarray(t + apart / first)  # the last slope is as good as a new one
+        first, move = _move(arms, problems.other, y, weight, apart)
+        move = np.minimum(np.maximum(move, -problems.scale), problems.scale)
         t, miss = t + move, np.abs(move) / problems.scale
-        if (miss < NEAR).all():
-            break
     return np.where(miss < NEAR, t, np.nan)
 
 
-def _grids(a: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Two grids, one between the points of the other: points x and weights, shape (arm, point)."""
-    low, high = alive_interval(a, b, NATS)
-    points = int(np.ceil(((high - low) * POINTS_PER_SD / np.sqrt(1.0 / a + 1.0 / b)).max())) + 1
-    step = ((high - low) / points)[:, None]
-    grids = []
-    for shift in (0.25, 0.75):
-        u = low[:, None] + step * (shift + np.arange(points))
-        weight = np.exp(-nats_below_peak(a[:, None], b[:, None], u))
-        grids.append((special.expit(u), weight / weight.sum(axis=1, keepdims=True)))
-    return grids
+def _shifted(x: AtPoints, t: Answers) -> AtPoints:
+    """x + t and x e^t, in a copy; beyond these bounds nothing is left of an ordinary arm."""
+    x[:, :DIFFERENCES] += t[:, :DIFFERENCES, None]
+    x[:, DIFFERENCES:] *= np.exp(t[:, DIFFERENCES:, None])
+    return np.asarray(np.minimum(np.maximum(x, 1e-30), 1.0 - 1e-16))
 
 
-def _move(problems: _Problems, x: np.ndarray, weight: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """From t to where the Taylor series of third order meets the goal."""
-    is_ratio, c, d = problems.is_ratio[:, None], problems.c[:, None], problems.d[:, None]
-    y = np.where(is_ratio, x * np.exp(t)[:, None], x + np.where(is_ratio, 0.0, t[:, None]))
-    inside = (y > 0.0) & (y < 1.0)
-    safe = np.where(inside, y, 0.5)
-    below = np.where(inside, special.betainc(off_integer(c), off_integer(d), safe), y >= 1.0)
-    log_density = (c - 1.0) * np.log(safe) + (d - 1.0) * np.log1p(-safe) - special.betaln(c, d)
-    density = np.where(inside, weight * np.exp(log_density), 0.0)
-    slope = (c - 1.0) / safe - (d - 1.0) / (1.0 - safe)
-    bend = slope * slope - (c - 1.0) / safe**2 - (d - 1.0) / (1.0 - safe) ** 2
-    once, twice = np.where(is_ratio, safe, 1.0), np.where(is_ratio, safe, 0.0)
-    first = (density * once).sum(axis=1)
-    second = (density * (slope * once * once + twice)).sum(axis=1)
-    third = (density * (bend * once**3 + 3.0 * slope * twice * once + twice)).sum(axis=1)
-    s = (problems.goal - (weight * below).sum(axis=1)) / first
-    halves, sixths = second / (2.0 * first), third / (6.0 * first)
-    return np.asarray(s - halves * s * s + (2.0 * halves * halves - sixths) * s**3)
+def _move(
+    arms: _Arms, other: np.ndarray, y: AtPoints, weight: AtPoints, apart: Answers
+) -> tuple[Answers, Answers]:
+    """The slope, and the way to where the Taylor series of third order meets the goal."""
+    c, d = arms.alpha[other][..., None] - 1.0, arms.beta[other][..., None] - 1.0
+    log_norm = special.betaln(arms.alpha, arms.beta)[other][..., None]
+    rest = 1.0 - y
+    mass = weight * np.exp(c * np.log(y) + d * np.log(rest) - log_norm)
+    once = np.array(y)  # the first derivative of y by t, and of a ratio the second and third as well
+    once[:, :DIFFERENCES] = 1.0
+    again = IS_RATIO[:, None]
+    left, right = c / y, d / rest
+    steep = (left - right) * once
+    bend = steep * steep - (left / y + right / rest) * (once * once)
+    mass *= once
+    first = mass.sum(axis=-1)
+    halves = _mean(mass, steep + again) / (2.0 * first)
+    sixths = _mean(mass, bend + again * (3.0 * steep + 1.0)) / (6.0 * first)
+    s = apart / first
+    return first, s - halves * s * s + (2.0 * halves * halves - sixths) * s**3
+
+
+def _mean(values: AtPoints, weight: AtPoints) -> Answers:
+    """Sum over the points."""
+    return np.asarray(np.einsum("...i,...i->...", values, weight))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.estimates import Estimated, estimate
+from engine.estimates import Estimated, estimates_of
 from engine.guardrails import GuardrailState, Thresholds, guardrail_status, thresholds
 from engine.metrics import Claim, Metric
 from engine.observed import Observed, Plan
@@ -54,11 +54,10 @@ def claims_of(observed: Observed, estimates: Estimates | None = None) -> dict[st
     estimates : Of the goal and the guardrails at least, where they are known already.
     """
     plan = observed.plan
-    found = estimates or {
-        metric.name: estimate(metric, observed)
-        for metric in plan.metrics
-        if metric.role == "guardrail" or metric.name == plan.goal
-    }
+    found = estimates or estimates_of(
+        [metric for metric in plan.metrics if metric.role == "guardrail" or metric.name == plan.goal],
+        observed,
+    )
     return {plan.arms[index]: _claims(index, observed, found) for index in plan.others}
 
 

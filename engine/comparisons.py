@@ -28,10 +28,12 @@ from engine.results import (
     SegmentAdjusted,
     TestSummary,
     number,
+    numbers,
     pair,
+    pairs,
 )
 from engine.sequential import ENOUGH_OF_EACH, ENOUGH_PER_ARM
-from engine.statistics import BinaryCounts
+from engine.statistics import BinaryCounts, Interval
 from engine.strata import StratifiedEstimate, stratified_estimate
 from engine.tally import Statistics
 
@@ -63,6 +65,8 @@ def compare_all(
     ]
     of_others = [item for item in found if item.role != "goal"]
     e_values = [item.always_valid.e_value for item in of_others]
+    if all(value is None for value in e_values):
+        return found
     adjusted = e_benjamini_hochberg([np.nan if value is None else value for value in e_values])
     family = {id(item): number(p) for item, p in zip(of_others, adjusted, strict=True)}
     return [
@@ -79,12 +83,11 @@ def _compare(
     plan, statistics = observed.plan, analysis.statistics
     control, others = plan.control, plan.others
     test = fixed_sample_test(statistics, control=control, level=analysis.confidence_level)
-    adjusted = dict(zip(others, holm(test.p_value[others]), strict=True))
+    summaries = _tests(test, others)
     beliefs = _beliefs(analysis, control)
     adaptive = _adaptives(analysis, estimated.found, _strata(analysis, observed))
     for index in others:
-        arm = plan.arms[index]
-        summary = _test(test, index, adjusted[index])
+        arm, summary = plan.arms[index], summaries[index]
         yield Comparison(
             variant=arm,
             control=plan.arms[control],
@@ -163,34 +166,30 @@ def two_sided_log_e(observed: Observed, metric: str, index: int) -> float:
 
 def _adaptives(analysis: Analysis, found: AipwEstimate, strata: StratifiedEstimate | None) -> list[Adaptive]:
     """By arm; what concerns the control itself is None throughout."""
-    interval = found.interval(analysis.confidence_level)
-    adjusted = _adjusted(strata, analysis.confidence_level)
-    return [
-        Adaptive(
-            estimate=number(found.estimate[index]),
-            standard_error=number(found.standard_error[index]),
-            interval=pair(interval, index),
-            n=int(found.n[index]),
-            segment_adjusted=adjusted[index] if adjusted else None,
-        )
-        for index in range(len(found.estimate))
-    ]
+    adjusted: list[SegmentAdjusted | None] = [None] * len(found.estimate)
+    if strata is not None:
+        adjusted = [*_adjusted(strata, analysis.confidence_level)]
+    columns = zip(
+        numbers(found.estimate),
+        numbers(found.standard_error),
+        pairs(found.interval(analysis.confidence_level)),
+        found.n.astype(np.int64).tolist(),
+        adjusted,
+        strict=True,
+    )
+    return [Adaptive(*row) for row in columns]
 
 
-def _adjusted(strata: StratifiedEstimate | None, level: float) -> list[SegmentAdjusted]:
-    if strata is None:
-        return []
-    interval = strata.interval(level)
-    return [
-        SegmentAdjusted(
-            estimate=number(strata.estimate[index]),
-            standard_error=number(strata.standard_error[index]),
-            interval=pair(interval, index),
-            variance_explained=number(strata.variance_explained[index]),
-            gain=number(strata.gain[index]),
-        )
-        for index in range(len(strata.estimate))
-    ]
+def _adjusted(strata: StratifiedEstimate, level: float) -> list[SegmentAdjusted]:
+    columns = zip(
+        numbers(strata.estimate),
+        numbers(strata.standard_error),
+        pairs(strata.interval(level)),
+        numbers(strata.variance_explained),
+        numbers(strata.gain),
+        strict=True,
+    )
+    return [SegmentAdjusted(*row) for row in columns]
 
 
 def _strata(analysis: Analysis, observed: Observed) -> StratifiedEstimate | None:
@@ -204,37 +203,41 @@ def _strata(analysis: Analysis, observed: Observed) -> StratifiedEstimate | None
     )
 
 
-def _test(test: ZTest | WelchTest, index: int, adjusted: float) -> TestSummary:
-    return TestSummary(
-        estimate=number(test.estimate[index]),
-        interval=(number(test.lower[index]), number(test.upper[index])),
-        statistic=number(test.statistic[index]),
-        p_value=number(test.p_value[index]),
-        p_value_adjusted=number(adjusted),
-        log10_p=number(test.log10_p[index]),
-        method=test.method,
-        small_counts=bool(test.small_counts[index]) if isinstance(test, ZTest) else False,
+def _tests(test: ZTest | WelchTest, others: list[int]) -> dict[int, TestSummary]:
+    """By arm, without the control."""
+    small = test.small_counts[others].tolist() if isinstance(test, ZTest) else [False] * len(others)
+    columns = zip(
+        numbers(test.estimate[others]),
+        pairs(Interval(test.lower[others], test.upper[others])),
+        numbers(test.statistic[others]),
+        numbers(test.p_value[others]),
+        numbers(holm(test.p_value[others])),
+        numbers(test.log10_p[others]),
+        [test.method] * len(others),
+        small,
+        strict=True,
     )
+    return {index: TestSummary(*row) for index, row in zip(others, columns, strict=True)}
 
 
 def _beliefs(analysis: Analysis, control: int) -> list[BayesSummary]:
     better, loss = _against(analysis, control)
     lift = _lift(analysis, control)
+    absolute = zip(
+        numbers(lift.absolute_mean),
+        pairs(Interval(lift.absolute_lower, lift.absolute_upper)),
+        strict=True,
+    )
+    relative = zip(
+        numbers(lift.relative_mean),
+        pairs(Interval(lift.relative_lower, lift.relative_upper)),
+        numbers(lift.relative_median),
+        strict=True,
+    )
+    columns = zip(numbers(better), absolute, relative, numbers(loss), strict=True)
     return [
-        BayesSummary(
-            probability_better=number(better[index]),
-            lift=LiftSummary(
-                mean=number(lift.absolute_mean[index]),
-                interval=(number(lift.absolute_lower[index]), number(lift.absolute_upper[index])),
-            ),
-            relative_lift=LiftSummary(
-                mean=number(lift.relative_mean[index]),
-                median=number(lift.relative_median[index]),
-                interval=(number(lift.relative_lower[index]), number(lift.relative_upper[index])),
-            ),
-            expected_loss=number(loss[index]),
-        )
-        for index in range(len(better))
+        BayesSummary(chance, LiftSummary(*difference), LiftSummary(*ratio), cost)
+        for chance, difference, ratio, cost in columns
     ]
 
 

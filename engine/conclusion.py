@@ -7,7 +7,7 @@ from engine.analysis import Analysis, analyse
 from engine.claims import Claims, claims_of, running_mask
 from engine.comparisons import compare_all
 from engine.decision import THRESHOLD_OF_CARING, Contrast, Progress, Recommendation, recommend
-from engine.estimates import estimate
+from engine.estimates import estimates_of
 from engine.metrics import Metric
 from engine.observed import Observed, Plan
 from engine.planning import POWER
@@ -37,7 +37,7 @@ def conclude(observed: Observed, *, days_left: float = 0.0, ended: bool = False)
     ended : No more outcomes will come.
     """
     plan = observed.plan
-    estimates = {metric.name: estimate(metric, observed) for metric in plan.metrics}
+    estimates = estimates_of(plan.metrics, observed)
     claims = claims_of(observed, estimates)
     running = running_mask(plan, claims)
     analyses = {metric.name: analyse(metric, observed, running) for metric in plan.metrics}

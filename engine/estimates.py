@@ -1,5 +1,6 @@
 """The differences from the control on one metric, and how many outcomes stand behind each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,11 +10,12 @@ from engine.adaptive import AipwEstimate, aipw_estimate
 from engine.guardrails import SequenceOfOne
 from engine.metrics import Metric
 from engine.observed import Observed, Plan
-from engine.statistics import BinaryCounts, Interval
-from engine.tally import where_served
+from engine.statistics import BinaryCounts, Interval, Moments
+from engine.tally import Statistics, where_served
 
 # A confidence sequence is tuned to some size; without a planned one, to this.
 USUAL_CALLS = 5_000
+PARTS = ("n", "total", "total_sq")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +35,7 @@ class Estimated:
     rarest: Int64[np.ndarray, " arm"] | None
     # Claims, guardrails and tables ask for the same few levels; a sequence costs as much as a test.
     _sequences: dict[float, Interval] = field(default_factory=dict)
+    _of_one: dict[float, list[SequenceOfOne]] = field(default_factory=dict)
 
     def sequence(self, *, alpha: float) -> Interval:
         """The confidence sequence that is narrowest at the planned number of units."""
@@ -43,34 +46,49 @@ class Estimated:
 
     def sequence_of_one(self, index: int, *, alpha: float) -> SequenceOfOne:
         """The confidence sequence of one arm against the control, higher is better."""
-        both, sign = self.sequence(alpha=alpha), self.metric.sign
-        lower, upper = sorted((sign * float(both.lower[index]), sign * float(both.upper[index])))
-        return SequenceOfOne(
-            lower=lower,
-            upper=upper,
-            smaller_n=int(self.smaller_n[index]),
-            rarest=None if self.rarest is None else int(self.rarest[index]),
-        )
+        if alpha not in self._of_one:
+            both, sign = self.sequence(alpha=alpha), self.metric.sign
+            ends = both.lower, both.upper
+            lower, upper = ends if sign > 0.0 else (-ends[1], -ends[0])
+            rarest = [None] * self.smaller_n.size if self.rarest is None else self.rarest.tolist()
+            columns = zip(lower.tolist(), upper.tolist(), self.smaller_n.tolist(), rarest, strict=True)
+            self._of_one[alpha] = [SequenceOfOne(*row) for row in columns]
+        return self._of_one[alpha][index]
 
 
-def estimate(metric: Metric, observed: Observed) -> Estimated:
-    """Differences from the control, and what they rest on."""
-    control, served = observed.plan.control, observed.probability > 0.0
-    statistics = observed.tally.by_place(metric)
+def estimates_of(metrics: Sequence[Metric], observed: Observed) -> dict[str, Estimated]:
+    """Differences from the control and what they rest on, by metric; all metrics take the time of one."""
+    plan, served = observed.plan, observed.probability > 0.0
+    statistics = [observed.tally.by_place(metric) for metric in metrics]
+    # Units that had no chance have no weight; the sample ratio says that they are there.
+    moments = [where_served(item, served).as_moments() for item in statistics]
     found = aipw_estimate(
-        # Units that had no chance have no weight; the sample ratio says that they are there.
-        where_served(statistics, served),
+        Moments.derived(*(np.stack([getattr(item, part) for item in moments]) for part in PARTS)),
         observed.probability,
-        control=control,
-        in_unit_interval=metric.kind != "amount",
+        control=plan.control,
+        in_unit_interval=[metric.kind != "amount" for metric in metrics],
     )
-    together = served & served[:, [control]]
+    together = served & served[:, [plan.control]]
+    return {
+        metric.name: Estimated(
+            metric,
+            plan,
+            AipwEstimate(found.estimate[index], found.standard_error[index], found.n[index]),
+            *_behind(statistics[index], together, plan.control),
+        )
+        for index, metric in enumerate(metrics)
+    }
+
+
+def _behind(
+    statistics: Statistics, together: np.ndarray, control: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Outcomes of the smaller one of arm and control, and of a share those of the rarest kind."""
     n = _both(statistics.n, together, control)
-    rarest = None
-    if isinstance(statistics, BinaryCounts):
-        good = _both(statistics.successes, together, control)
-        rarest = np.minimum(good, n - good).min(axis=0)
-    return Estimated(metric, observed.plan, found, n.min(axis=0), rarest)
+    if not isinstance(statistics, BinaryCounts):
+        return n.min(axis=0), None
+    good = _both(statistics.successes, together, control)
+    return n.min(axis=0), np.minimum(good, n - good).min(axis=0)
 
 
 def _both(counts: np.ndarray, together: np.ndarray, control: int) -> np.ndarray:

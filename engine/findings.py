@@ -3,7 +3,7 @@
 It holds the numbers of the HTTP report, unrounded; only what is printed is rounded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine.evidence import Reading
 from engine.metrics import Metric
 from engine.observed import Observed, Plan
 from engine.prose import explained
-from engine.results import Comparison, GuardrailSummary, SampleRatio
+from engine.results import Comparison, GuardrailSummary, MetricSummary, SampleRatio
 from engine.rows import long_rows
 from engine.shown import as_html, as_text
 
@@ -176,11 +176,12 @@ class Findings:
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON: the parts of the HTTP report that need nothing but counts."""
         conclusion, plan = self.conclusion, self.plan
+        by_metric = {name: item.summaries() for name, item in conclusion.analyses.items()}
         return {
             "goal": plan.goal,
             "control": plan.arms[plan.control],
             "alpha": plan.alpha,
-            "variants": [self._variant(index) for index in range(len(plan.arms))],
+            "variants": [self._variant(index, by_metric) for index in range(len(plan.arms))],
             "comparisons": [_plain(item) for item in conclusion.comparisons],
             "sample_ratio": _plain(conclusion.sample_ratio),
             "guardrails": [_plain(item) for item in conclusion.guardrails],
@@ -218,8 +219,8 @@ class Findings:
     def _repr_html_(self) -> str:
         return as_html(self.conclusion, self.metrics)
 
-    def _variant(self, index: int) -> dict[str, Any]:
-        summaries = {name: item.summary(index) for name, item in self.conclusion.analyses.items()}
+    def _variant(self, index: int, by_metric: Mapping[str, Sequence[MetricSummary]]) -> dict[str, Any]:
+        summaries = {name: items[index] for name, items in by_metric.items()}
         goal, claim = summaries[self.plan.goal], self.conclusion.claims.get(self.plan.arms[index])
         return {
             "key": self.plan.arms[index],
@@ -255,10 +256,10 @@ def _plain(value: Any) -> Any:
     if kind in _LEAVES:
         return value
     if kind is tuple or kind is list:
-        return [_plain(item) for item in value]
-    if kind is dict:
-        return {key: _plain(item) for key, item in value.items()}
-    return {name: _plain(getattr(value, name)) for name in value.__match_args__}
+        return [item if type(item) in _LEAVES else _plain(item) for item in value]
+    fields = value if kind is dict else {name: getattr(value, name) for name in value.__match_args__}
+    # Leaves are taken here and not by one more call: there are a thousand of them.
+    return {name: item if type(item) in _LEAVES else _plain(item) for name, item in fields.items()}
 
 
 # Asked by type, and records by `__match_args__`: `dataclasses.asdict` took a quarter of a report's time.

@@ -4,7 +4,7 @@ What is lazy stays lazy: only the sums come into memory, a row per arm, allocati
 missing outcome, never a failure. narwhals translates; it loads when the first frame comes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,9 @@ def counts_of_frame(frame: Any, columns: Columns, *, splits: Splits | None = Non
     """
     table = checked_table(frame, columns)
     _check_units(table, columns)
-    rows = [row for row in _grouped(table, columns) if not _is_missing(row["arm"])]
+    grouped, ends = _summed(frame, table, columns)
+    _check_ends(ends, table, columns)
+    rows = [row for row in grouped if not _is_missing(row["arm"])]
     cells: dict[tuple[Place, str], Cell] = {}
     for row in rows:
         place = _place(row)
@@ -101,48 +103,76 @@ def _check_columns(table: Any, columns: Columns) -> None:
             raise ValueError(f"column {name!r}{meant} is not in the frame; there are {', '.join(there)}")
 
 
-def _grouped(table: Any, columns: Columns) -> list[Row]:
-    """The one pass over the data."""
+def _summed(frame: Any, table: Any, columns: Columns) -> tuple[list[Row], list[Row]]:
+    """The one pass over the data: the sums by arm, allocation and segment, and the ends of each metric's values.
+
+    What is in memory is asked for the ends of whole columns, in a twentieth of the time of the sums. A second look at
+    what is lazy would read it again: there they come with the sums.
+    """
     import narwhals.stable.v2 as nw
 
-    schema = table.collect_schema()
+    whole, schema = nw.from_native(frame), table.collect_schema()
     given = [role for role in KEYS if role in columns.named]
-    values = [nw.col(columns.named[role]).alias(role) for role in given]
-    sums = [nw.len().alias("units")]
+    keys = [nw.col(columns.named[role]).alias(role) for role in given]
+    # False and true are their own squares, and always possible.
+    numbers = {
+        index: metric for index, metric in enumerate(columns.metrics) if schema[metric.name] != nw.Boolean
+    }
+    values, sums = _sums(columns, numbers)
+    grouped = table.select(*keys, *values).group_by(*given, drop_null_keys=False)
+    if isinstance(whole, nw.LazyFrame):
+        rows = _collected(grouped.agg(*sums, *_ends(numbers, lambda index: nw.col(f"x{index}"))))
+        return rows, rows
+    ends = _ends(numbers, lambda index: nw.col(numbers[index].name).cast(nw.Float64))
+    return _collected(grouped.agg(*sums)), whole.select(*ends).rows(named=True) if ends else []
+
+
+def _sums(columns: Columns, numbers: Mapping[int, Metric]) -> tuple[list[Any], list[Any]]:
+    """Values, and of each their number, sum and sum of squares."""
+    import narwhals.stable.v2 as nw
+
+    values, sums = [], [nw.len().alias("units")]
     for index, metric in enumerate(columns.metrics):
-        is_boolean = schema[metric.name] == nw.Boolean
-        value = nw.col(metric.name).cast(nw.Float64)
-        values.append(value.alias(f"x{index}"))
-        if not is_boolean:
+        name, value = f"x{index}", nw.col(metric.name).cast(nw.Float64)
+        values.append(value.alias(name))
+        sums += [nw.col(name).count().alias(f"n{index}"), nw.col(name).sum().alias(f"total{index}")]
+        if index in numbers:
             values.append((value * value).alias(f"xx{index}"))
-        sums += _sums(index, metric, is_boolean=is_boolean)
+            sums.append(nw.col(f"xx{index}").sum().alias(f"total_sq{index}"))
     if columns.probability:
         values.append(nw.col(columns.probability).cast(nw.Float64).alias("probability"))
         sums += [nw.col("probability").min().alias("least"), nw.col("probability").max().alias("most")]
-    found = table.select(*values).group_by(*given, drop_null_keys=False).agg(*sums)
-    return list(_collected(found).rows(named=True))
+    return values, sums
 
 
-def _sums(index: int, metric: Metric, *, is_boolean: bool) -> list[Any]:
-    """n, sum, sum of squares, and the ends that say whether the values are possible; zeros and ones need two."""
-    import narwhals.stable.v2 as nw
-
-    value = nw.col(f"x{index}")
-    sums = [value.count().alias(f"n{index}"), value.sum().alias(f"total{index}")]
-    if is_boolean:
-        return sums
-    sums += [nw.col(f"xx{index}").sum().alias(f"total_sq{index}"), value.min().alias(f"low{index}")]
-    return sums if metric.kind == "amount" else [*sums, value.max().alias(f"high{index}")]
+def _ends(numbers: Mapping[int, Metric], value: Callable[[int], Any]) -> list[Any]:
+    """The least value, and the largest one where there is a bound to it."""
+    ends = []
+    for index, metric in numbers.items():
+        ends.append(value(index).min().alias(f"low{index}"))
+        if metric.kind != "amount":
+            ends.append(value(index).max().alias(f"high{index}"))
+    return ends
 
 
-def _collected(found: Any) -> Any:
+def _check_ends(ends: Sequence[Row], table: Any, columns: Columns) -> None:
+    """Refuse values below or beyond what a metric can have."""
+    for index, metric in enumerate(columns.metrics):
+        for row in ends:
+            low, high = row.get(f"low{index}"), row.get(f"high{index}")
+            # No number where a place has no outcome. NaN compares as false; the sums tell of it.
+            if (isinstance(low, float) and low < 0.0) or (isinstance(high, float) and high > 1.0):
+                _refuse_impossible(table, metric, columns)
+
+
+def _collected(found: Any) -> list[Row]:
     """The few rows that were asked for, in memory."""
     import narwhals.stable.v2 as nw
 
-    if not isinstance(found, nw.LazyFrame):
-        return found
-    # Batch by batch: a scan of files larger than memory stays one.
-    return found.collect(engine="streaming") if found.implementation.is_polars() else found.collect()
+    if isinstance(found, nw.LazyFrame):
+        # Batch by batch: a scan of files larger than memory stays one.
+        found = found.collect(engine="streaming") if found.implementation.is_polars() else found.collect()
+    return list(found.rows(named=True))
 
 
 def _cell(row: Row, index: int, metric: Metric, table: Any, columns: Columns) -> Cell:
@@ -156,15 +186,17 @@ def _cell(row: Row, index: int, metric: Metric, table: Any, columns: Columns) ->
         raise ValueError(
             f"column {metric.name!r} holds NaN, must hold numbers or null; write null for a missing outcome"
         )
-    low, high = row.get(f"low{index}", 0.0), row.get(f"high{index}", 0.0)
     # Of numbers in [0, 1] only 0 and 1 are their own squares, so the sums agree for them alone.
-    if low < 0.0 or high > 1.0 or (metric.kind == "binary" and total_sq != total):
-        raise ValueError(_first_impossible(table, metric, columns))
+    if metric.kind == "binary" and total_sq != total:
+        _refuse_impossible(table, metric, columns)
     return Cell(n, total, total_sq)
 
 
-def _first_impossible(table: Any, metric: Metric, columns: Columns) -> str:
-    """Which value of which unit cannot be; a second look, for the error alone."""
+def _refuse_impossible(table: Any, metric: Metric, columns: Columns) -> None:
+    """Say which value of which unit cannot be; a second look, for the error alone.
+
+    Those without an arm are not in the study.
+    """
     import narwhals.stable.v2 as nw
 
     value = nw.col(metric.name).cast(nw.Float64)
@@ -175,13 +207,13 @@ def _first_impossible(table: Any, metric: Metric, columns: Columns) -> str:
     }[metric.kind]
     bound = {"binary": "0 or 1", "score": "in [0, 1]", "amount": "at least 0"}[metric.kind]
     who = columns.unit or columns.arm
-    (row,) = _collected(
-        table.filter(wrong).select(nw.col(who).alias("who"), value.alias("value")).head(1)
-    ).rows(named=True)
-    return (
-        f"{metric.name} == {row['value']:g} of {who} {row['who']!r}, must be {bound}; "
-        "write null where the outcome is missing, or declare another kind of metric"
-    )
+    units = table.filter(wrong & ~nw.col(columns.arm).is_null())
+    found = _collected(units.select(nw.col(who).alias("who"), value.alias("value")).head(1))
+    for row in found:
+        raise ValueError(
+            f"{metric.name} == {row['value']:g} of {who} {row['who']!r}, must be {bound}; "
+            "write null where the outcome is missing, or declare another kind of metric"
+        )
 
 
 def _check_units(table: Any, columns: Columns) -> None:
@@ -191,15 +223,13 @@ def _check_units(table: Any, columns: Columns) -> None:
     if columns.unit is None:
         return
     unit = nw.col(columns.unit)
-    (whole,) = _collected(table.select(nw.len().alias("rows"), unit.n_unique().alias("units"))).rows(
-        named=True
-    )
+    (whole,) = _collected(table.select(nw.len().alias("rows"), unit.n_unique().alias("units")))
     if whole["rows"] == whole["units"]:
         return
     again = (
         table.select(unit.alias("unit")).group_by("unit", drop_null_keys=False).agg(nw.len().alias("rows"))
     )
-    (row,) = _collected(again.filter(nw.col("rows") > 1).head(1)).rows(named=True)
+    (row,) = _collected(again.filter(nw.col("rows") > 1).head(1))
     raise ValueError(
         f"{columns.unit} {row['unit']!r} stands in {row['rows']} rows, must stand in one; "
         "aggregate to a row per unit: the unit is what was randomised"

@@ -263,11 +263,11 @@ def _unknown(posterior: NormalPosterior) -> bool:
 
 def _borrowed_variance(moments: Moments) -> np.ndarray:
     """Variance within each arm, from the other arms where it has none of its own; nan if none has."""
-    freedom = np.maximum(moments.n - 1.0, 0.0)
-    squares = freedom * np.nan_to_num(moments.variance)
+    own, freedom = moments.variance, np.maximum(moments.n - 1.0, 0.0)
+    squares = np.where(freedom > 0.0, freedom * own, 0.0)
     others, elsewhere = freedom.sum() - freedom, squares.sum() - squares
-    pooled = np.divide(elsewhere, others, out=moments.variance.copy(), where=others > 0.0)
-    return np.where(squares > 0.0, moments.variance, pooled)
+    pooled = np.divide(elsewhere, others, out=own.copy(), where=others > 0.0)
+    return np.where(squares > 0.0, own, pooled)
 
 
 def _best(posterior: NormalPosterior) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Which of several normal posteriors is best, and what the wrong choice costs.
 
-Arms with sd 0 are points: only what lies above the highest of them, the *floor*, is integrated.
+Arms with sd 0 are points: only what lies above the highest of them, the *floor*, is integrated. Where there is
+none, the stretch on which the arms overlap answers all but hopeless arms, as in `beta_overlap`.
 """
 
 from math import exp, inf, pi, sqrt
@@ -8,11 +9,15 @@ from math import exp, inf, pi, sqrt
 import numpy as np
 from scipy import special
 
-from engine.quadrature import TOLERANCE, Panels, panels_between, relevant, sum_of_others
+from engine.quadrature import NODES, TOLERANCE, WEIGHTS, Panels, panels_between, relevant, sum_of_others
 
 # A normal density is zero in float64 beyond 38.5 standard deviations.
 ALIVE_SD = 38.5
 PANEL_SD = 1.8
+# Densities are e^-60 of their peak that far out.
+REACH_SD = sqrt(120.0)
+# Below, an arm is the best outside of the overlap.
+HOPELESS = 1e-13
 
 
 def best_arm(mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -21,6 +26,10 @@ def best_arm(mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = mean - mean[leader]
     points = sd <= 4.0 * np.spacing(np.abs(mean)) * (mean < 0.0)  # 0, or lost in the rounding of the mean
     floor = float(mean[points].max(initial=-inf))
+    if mean.size > 1 and not points.any():
+        best, loss = _on_overlap(mean, sd, leader)
+        if abs(float(best.sum()) - 1.0) <= TOLERANCE and best.min() >= HOPELESS:
+            return np.minimum(best, 1.0), loss - mean
     for fineness in (1.0, 2.0, 4.0):
         best, loss = _above_floor(mean, sd, points, leader, floor, fineness)
         gap = abs(float(best.sum()) - 1.0)
@@ -30,6 +39,36 @@ def best_arm(mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         f"probabilities miss a sum of 1 by {gap:.1e}, must be at most {TOLERANCE}; "
         f"report mean={mean.tolist()}, sd={sd.tolist()}"
     )
+
+
+def _on_overlap(mean: np.ndarray, sd: np.ndarray, leader: int) -> tuple[np.ndarray, float]:
+    """P(best) and the leader's loss from the highest of all beginnings on; below it, somebody is surely better."""
+    ends = mean + REACH_SD * sd
+    low = float((mean - REACH_SD * sd).max())
+    order = ends.argsort()
+    sharpest = np.minimum.accumulate(sd[order][::-1])[::-1].tolist()
+    edges = np.array(_edges(low, ends[order].tolist(), sharpest))
+    half = 0.5 * (edges[1:] - edges[:-1])
+    # From the edge, as `Panels.distance`: a node itself is rounded to 1e-16 of its size.
+    distance = (edges[:-1] - mean[:, None])[:, :, None] + half[:, None] * (1.0 + NODES)
+    score = distance.reshape(mean.size, -1) / sd[:, None]
+    weight = (half[:, None] * WEIGHTS).ravel()
+    log_below = special.log_ndtr(score)
+    others = sum_of_others(log_below)
+    best = (np.exp(others - 0.5 * score * score) @ weight) / (sd * sqrt(2.0 * pi))
+    loss = float((np.exp(log_below[leader]) * -np.expm1(others[leader])) @ weight)
+    return best, loss + float(shortfall(mean[leader] - low, sd[leader]))
+
+
+def _edges(low: float, ends: list[float], sharpest: list[float]) -> list[float]:
+    """Walk from `low` to the last end; `sharpest[i]` is the least sd of the arms that end at `ends[i]` or later."""
+    edges, t, arm = [low], low, 0
+    while t < ends[-1]:
+        while ends[arm] <= t:
+            arm += 1
+        t += PANEL_SD * sharpest[arm]
+        edges.append(t)
+    return edges
 
 
 def _above_floor(

@@ -107,13 +107,14 @@ def beta_posterior(
     (array([0.54, 0.86]), array([0.68, 0.7 ]))
     """
     used = _used(counts.n)
-    counts = BinaryCounts(n=counts.n[used], successes=counts.successes[used])
-    present = _present(counts.n, np.asarray(served)[used], control)
+    counts = BinaryCounts.derived(counts.n[used], counts.successes[used])
     arms = counts.n.shape[1]
-    alpha, beta = (np.broadcast_to(np.asarray(part, dtype=np.float64), (arms,)) for part in prior)
-    if len(present) == 1:  # exactly, without the way through mean and variance
-        whole = BinaryCounts(n=counts.n[0], successes=counts.successes[0])
-        return BetaPosterior.from_counts(whole, (alpha, beta))
+    check_arm(control, arms=arms)
+    alpha, beta = (np.asarray(part, dtype=np.float64) for part in prior)
+    if counts.n.shape[0] == 1:  # exactly, without the way through mean and variance
+        return BetaPosterior(alpha + counts.successes[0], beta + (counts.n[0] - counts.successes[0]))
+    present = _present(counts.n, np.asarray(served)[used], control)
+    alpha, beta = (np.broadcast_to(part, (arms,)) for part in (alpha, beta))
     periods = np.maximum(present.sum(axis=0), 1)
     size = counts.n + (alpha + beta) / periods
     rate = (counts.successes + alpha / periods) / size
@@ -146,11 +147,12 @@ def normal_posterior(moments: Moments, served: Numbers, *, control: int) -> Norm
     array([2., 3.])
     """
     used = _used(moments.n)
-    moments = Moments(n=moments.n[used], total=moments.total[used], total_sq=moments.total_sq[used])
-    present = _present(moments.n, np.asarray(served)[used], control)
-    if len(present) == 1:
-        first = Moments(n=moments.n[0], total=moments.total[0], total_sq=moments.total_sq[0])
+    moments = Moments.derived(moments.n[used], moments.total[used], moments.total_sq[used])
+    check_arm(control, arms=moments.n.shape[1])
+    if moments.n.shape[0] == 1:
+        first = Moments.derived(moments.n[0], moments.total[0], moments.total_sq[0])
         return NormalPosterior.from_moments(first)
+    present = _present(moments.n, np.asarray(served)[used], control)
     # Where one outcome shows no spread, the arm's spread over all periods stands in.
     inside = np.where(present & (moments.n > 1), moments.variance * (moments.n - 1), 0.0).sum(axis=0)
     degrees = np.where(present, moments.n - 1, 0).sum(axis=0)

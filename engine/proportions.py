@@ -11,6 +11,7 @@ from engine.statistics import BinaryCounts, Interval
 
 # Below 5 expected in a cell the pooled test misses its level: at n = 50, p = .02 its size is .013, not .05.
 SMALL_CELL = 5.0
+FLOATS_ARE_EXACT = 9e7  # the product of two counts below has at most 53 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,15 +180,19 @@ def _wilson_upper(counts: BinaryCounts, z: float) -> np.ndarray:
 def _pairs(counts: BinaryCounts, control: int) -> tuple[BinaryCounts, BinaryCounts, np.ndarray, np.ndarray]:
     arms = counts.n.shape[-1]
     check_arm(control, arms=arms)
-    base = BinaryCounts(
-        n=np.broadcast_to(counts.n[..., [control]], counts.n.shape),
-        successes=np.broadcast_to(counts.successes[..., [control]], counts.n.shape),
+    base = BinaryCounts.derived(
+        np.broadcast_to(counts.n[..., [control]], counts.n.shape),
+        np.broadcast_to(counts.successes[..., [control]], counts.n.shape),
     )
     return counts, base, np.arange(arms) == control, (counts.n == 0) | (base.n == 0)
 
 
 def _exact_difference(arm: BinaryCounts, base: BinaryCounts) -> np.ndarray:
-    # Python's integers: 0.30002 - 0.3 loses 5 of 16 digits in floats, and x * n overflows int64 at 3e9 units.
+    # As one fraction: 0.30002 - 0.3 loses 5 of 16 digits.
+    if max(arm.n.max(initial=0), base.n.max(initial=0)) < FLOATS_ARE_EXACT:
+        n1, n0 = arm.n.astype(np.float64), base.n.astype(np.float64)
+        return np.asarray((arm.successes * n0 - base.successes * n1) / np.maximum(n1 * n0, 1.0))
+    # In Python's integers: x * n overflows int64 at 3e9 units.
     n1, x1, n0, x0 = (part.astype(object) for part in (arm.n, arm.successes, base.n, base.successes))
     return np.asarray((x1 * n0 - x0 * n1) / np.maximum(n1 * n0, 1), dtype=np.float64)
 
@@ -221,14 +226,14 @@ def _mee_limits(
     cannot miss. The usual way, a root search in d over the roots of Farrington and Manning's cubic (1990,
     Statist. Med. 9, appendix), loses digits where the cubic's roots meet.
     """
-    n = np.stack([arm.n, base.n]).astype(np.float64)[:, None]
-    good = np.nan_to_num(np.stack([arm.rate, base.rate]))
-    bad = np.nan_to_num(np.stack([arm.flipped().rate, base.flipped().rate]))
+    n = np.array((arm.n, base.n), dtype=np.float64)
+    successes = np.array((arm.successes, base.successes), dtype=np.float64)
+    good, bad = successes / np.maximum(n, 1.0), (n - successes) / np.maximum(n, 1.0)
     # Axes (side, direction, ..., arm). Upwards the arm's rate rises and the control's falls, that is, its rate
     # of failures rises.
-    rising = np.stack([np.stack([good[0], bad[0]]), np.stack([bad[1], good[1]])])
-    rest = np.stack([np.stack([bad[0], good[0]]), np.stack([good[1], bad[1]])])
-    up, down = _reach(n, rising, rest, z)
+    rising = np.array(((good[0], bad[0]), (bad[1], good[1])))
+    rest = np.array(((bad[0], good[0]), (good[1], bad[1])))
+    up, down = _reach(n[:, None], rising, rest, z)
     return np.maximum(estimate - down, -1.0), np.minimum(estimate + up, 1.0)
 
 
@@ -243,21 +248,29 @@ def _reach(n: np.ndarray, rate: np.ndarray, rest: np.ndarray, z: float) -> np.nd
     with np.errstate(divide="ignore", invalid="ignore"):  # nan without a unit
         wald = z / np.sqrt((rate * rest / n).sum(axis=0))
     most = np.where(can_move, m, 1.0)
-    m = np.clip(np.where(np.isnan(wald), most, wald), np.minimum(least, most), most)
+    least = np.minimum(least, most)
+    m = np.minimum(np.maximum(np.where(np.isnan(wald), most, wald), least), most)
+    spread, tilt = rate * rest, rest - rate
     for _ in range(100):
-        value, slope = (part.sum(axis=0) for part in _moved(n, rate, rest, m))
-        step = np.where(can_move, (value - z * z) / np.where(slope > 0, slope, np.inf), 0.0)
-        m = np.where(can_move, np.clip(m - step, np.minimum(least, most), most), m)
-        if np.all(np.abs(step) <= 1e-10 * m):  # the error after a step is about its square
+        value, slope = (part[0] + part[1] for part in _moved(n, spread, tilt, m))
+        step = np.where(can_move & (slope > 0), (value - z * z) / np.where(slope > 0, slope, 1.0), 0.0)
+        m = np.minimum(np.maximum(m - step, least), most)
+        if (np.abs(step) <= 1e-10 * m).all():  # the error after a step is about its square
             break
     return np.asarray(np.where(can_move, z * z / m, 0.0))
 
 
-def _moved(n: np.ndarray, rate: np.ndarray, rest: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """m * s for s from n s = m (rate + s)(rest - s), and its derivative in m."""
-    b = n - m * (rest - rate)
-    root = np.hypot(b, 2.0 * m * np.sqrt(rate * rest))
-    forward = 2.0 * m * m * rate * rest / np.where(b > 0, b + root, 1.0)
-    value = np.where(b > 0, forward, (root - b) / 2.0)  # no subtraction of equals on either branch
-    slope = np.where(root > 0, value / m * (1.0 + n / np.where(root > 0, root, 1.0)), 1.0)
-    return value, slope
+def _moved(
+    n: np.ndarray, spread: np.ndarray, tilt: np.ndarray, m: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """m * s for s from n s = m (rate + s)(rest - s), and its derivative in m.
+
+    `spread` is rate * rest, `tilt` is rest - rate.
+    """
+    b = n - m * tilt
+    square = 4.0 * m * m * spread
+    root = np.hypot(b, np.sqrt(square))
+    safe = np.where(root > 0, root, 1.0)
+    # No subtraction of equals on either branch.
+    value = 0.5 * np.where(b > 0, square / (np.maximum(b, 0.0) + safe), root - b)
+    return value, np.where(root > 0, value / m * (1.0 + n / safe), 1.0)

@@ -186,6 +186,16 @@ def number(value: float | np.floating) -> float | None:
     return plain if math.isfinite(plain) else None
 
 
+def numbers(values: np.ndarray) -> list[float | None]:
+    """The same for an array of shape (arm,)."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
 def pair(interval: Interval, index: int) -> Pair:
     """Both ends of one arm's interval."""
     return number(interval.lower[index]), number(interval.upper[index])
+
+
+def pairs(interval: Interval) -> list[Pair]:
+    """Both ends of every arm's interval."""
+    return list(zip(numbers(interval.lower), numbers(interval.upper), strict=True))

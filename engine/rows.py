@@ -12,8 +12,7 @@ def long_rows(conclusion: Conclusion, segment: str | None) -> list[dict[str, Any
     against = {(item.metric, item.variant): item for item in conclusion.comparisons}
     rows = []
     for name, analysis in conclusion.analyses.items():
-        for index, arm in enumerate(plan.arms):
-            summary = analysis.summary(index)
+        for index, (arm, summary) in enumerate(zip(plan.arms, analysis.summaries(), strict=True)):
             first = {
                 "segment": segment,
                 "metric": name,

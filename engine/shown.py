@@ -42,8 +42,8 @@ def _arms(conclusion: Conclusion, metrics: Sequence[Metric]) -> list[Cells]:
     plan = conclusion.plan
     rows = []
     for metric in metrics:
-        for index, arm in enumerate(plan.arms):
-            found = conclusion.analyses[metric.name].summary(index)
+        summaries = conclusion.analyses[metric.name].summaries()
+        for index, (arm, found) in enumerate(zip(plan.arms, summaries, strict=True)):
             rows.append(
                 [
                     metric.name,

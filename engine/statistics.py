@@ -77,14 +77,21 @@ class BinaryCounts:
             successes=_add_whole(self.successes, other.successes, name="successes"),
         )
 
+    @classmethod
+    def derived(
+        cls, n: Int64[np.ndarray, "*batch arm"], successes: Int64[np.ndarray, "*batch arm"]
+    ) -> "BinaryCounts":
+        """Parts or sums of counts that were checked before: a check costs more than most formulas."""
+        return _unchecked(cls, n=n, successes=successes)
+
     def flipped(self) -> "BinaryCounts":
         """The same outcomes with success and failure swapped, for a metric where lower is better."""
-        return BinaryCounts(n=self.n, successes=self.n - self.successes)
+        return BinaryCounts.derived(self.n, self.n - self.successes)
 
     def as_moments(self) -> "Moments":
         """The same outcomes as zeros and ones; exact below 2^53."""
         ones = self.successes.astype(np.float64)
-        return Moments(n=self.n, total=ones, total_sq=ones)
+        return Moments.derived(self.n, ones, ones)
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
@@ -136,10 +143,11 @@ class Moments:
     @property
     def variance(self) -> Float64[np.ndarray, "*batch arm"]:
         """Unbiased variance (divisor n - 1), at least 0; nan where n < 2."""
+        n = self.n.astype(np.float64)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            centred = self.total_sq - self.total * np.nan_to_num(self.mean)
+            centred = self.total_sq - self.total * (self.total / np.maximum(n, 1.0))
         centred = np.where(centred > ROUNDING_OF_A_SUM * self.total_sq, centred, 0.0)
-        return _ratio(centred, np.maximum(self.n.astype(np.float64) - 1.0, 0.0))
+        return _ratio(centred, np.maximum(n - 1.0, 0.0))
 
     def __add__(self, other: "Moments") -> "Moments":
         with np.errstate(over="ignore"):  # an infinite sum is refused by the constructor, by name
@@ -149,13 +157,30 @@ class Moments:
                 total_sq=self.total_sq + other.total_sq,
             )
 
+    @classmethod
+    def derived(
+        cls,
+        n: Int64[np.ndarray, "*batch arm"],
+        total: Float64[np.ndarray, "*batch arm"],
+        total_sq: Float64[np.ndarray, "*batch arm"],
+    ) -> "Moments":
+        """As `BinaryCounts.derived`."""
+        return _unchecked(cls, n=n, total=total, total_sq=total_sq)
+
     def as_moments(self) -> "Moments":
         """Itself: counts and moments can be asked alike."""
         return self
 
     def flipped(self) -> "Moments":
         """The same values with their sign turned, for a metric where lower is better."""
-        return Moments(n=self.n, total=-self.total, total_sq=self.total_sq)
+        return Moments.derived(self.n, -self.total, self.total_sq)
+
+
+def _unchecked[Value: (BinaryCounts, Moments)](kind: type[Value], **fields: np.ndarray) -> Value:
+    value = object.__new__(kind)
+    for name, field in fields.items():
+        object.__setattr__(value, name, field)
+    return value
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Counts of all metrics as arrays: places in rows, arms in columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class Tally:
     sums: Mapping[str, Sums]
     places: int
     arms: int
+    # Asked for by estimates and by beliefs; the check costs as much as a formula.
+    _by_place: dict[Metric, Statistics] = field(default_factory=dict)
 
     @property
     def units(self) -> np.ndarray:
@@ -30,10 +32,14 @@ class Tally:
 
     def by_place(self, metric: Metric) -> Statistics:
         """One metric's sufficient statistics, shape (place, arm), in its own unit and direction."""
-        return _values(metric.kind, *self._of(metric.name))
+        if metric not in self._by_place:
+            self._by_place[metric] = _values(metric.kind, *self._of(metric.name))
+        return self._by_place[metric]
 
     def whole(self, metric: Metric) -> Statistics:
         """The same over all places, shape (arm,)."""
+        if self.places == 1:
+            return _first_place(self.by_place(metric))
         n, total, total_sq = (part.sum(axis=0) for part in self._of(metric.name))
         return _values(metric.kind, n, total, total_sq)
 
@@ -70,15 +76,19 @@ def summed(values: np.ndarray, place: np.ndarray, places: int) -> np.ndarray:
     return out
 
 
+def _first_place(statistics: Statistics) -> Statistics:
+    if isinstance(statistics, BinaryCounts):
+        return BinaryCounts.derived(statistics.n[0], statistics.successes[0])
+    return Moments.derived(statistics.n[0], statistics.total[0], statistics.total_sq[0])
+
+
 def where_served(statistics: Statistics, served: np.ndarray) -> Statistics:
     """Nothing where an arm had no share."""
+    if served.all():
+        return statistics
     if isinstance(statistics, BinaryCounts):
-        return BinaryCounts(n=statistics.n * served, successes=statistics.successes * served)
-    return Moments(
-        n=statistics.n * served,
-        total=statistics.total * served,
-        total_sq=statistics.total_sq * served,
-    )
+        return BinaryCounts.derived(statistics.n * served, statistics.successes * served)
+    return Moments.derived(statistics.n * served, statistics.total * served, statistics.total_sq * served)
 
 
 def _values(kind: Kind, n: np.ndarray, total: np.ndarray, total_sq: np.ndarray) -> Statistics:

@@ -5,6 +5,7 @@ All numbers are the engine's (`engine.conclusion`); here they are joined with wh
 
 import asyncio
 import datetime as dt
+from collections.abc import Mapping
 
 from msgspec import convert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +23,7 @@ from domain.report import (
     SampleRatio,
     VariantReport,
 )
+from engine import results
 from engine.conclusion import Conclusion, conclude
 from engine.results import number
 from service.find import experiment_of
@@ -43,6 +45,7 @@ def build_report(known: Known, *, now: dt.datetime) -> Report:
     """The report as a pure function of what was stored."""
     experiment = known.experiment
     found = conclusion_of(known, now=now)
+    by_metric = {name: analysis.summaries() for name, analysis in found.analyses.items()}
     return Report(
         experiment=experiment.key,
         prompt=experiment.prompt,
@@ -52,7 +55,8 @@ def build_report(known: Known, *, now: dt.datetime) -> Report:
         goal=experiment.goal,
         planned=planned(experiment),
         variants=tuple(
-            _variant(known, variant, index, found) for index, variant in enumerate(experiment.variants)
+            _variant(known, variant, index, found, {name: items[index] for name, items in by_metric.items()})
+            for index, variant in enumerate(experiment.variants)
         ),
         comparisons=_as(tuple[Comparison, ...], found.comparisons),
         sample_ratio=_as(SampleRatio, found.sample_ratio),
@@ -75,11 +79,16 @@ def _as[T](record: type[T], found: object) -> T:
     return convert(found, record, from_attributes=True)
 
 
-def _variant(known: Known, variant: Variant, index: int, found: Conclusion) -> VariantReport:
+def _variant(
+    known: Known,
+    variant: Variant,
+    index: int,
+    found: Conclusion,
+    metrics: Mapping[str, results.MetricSummary],
+) -> VariantReport:
     experiment = known.experiment
     share_bp = known.current.split.get(variant.key, 0) if experiment.status == "running" else 0
     claim = found.claims.get(variant.key)
-    metrics = {name: analysis.summary(index) for name, analysis in found.analyses.items()}
     goal = metrics[experiment.goal]
     return VariantReport(
         key=variant.key,

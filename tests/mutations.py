@@ -26,7 +26,7 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
-    Mutant("statistics", "np.float64) - 1.0, 0.0))", "np.float64), 0.0))", ("statistics", "means")),
+    Mutant("statistics", "np.maximum(n - 1.0, 0.0))", "np.maximum(n, 0.0))", ("statistics", "means")),
     Mutant("proportions", "np.log(2.0) + log_ndtr", "log_ndtr"),
     Mutant("proportions", "n1 * n0 * (n1 + n0), good", "n1 * n0 * (n1 + n0 - 1.0), good"),
     Mutant("proportions", "/ (2.0 * (n + z * z))", "/ (2.0 * n + z * z)"),
@@ -64,6 +64,17 @@ MUTANTS = [
         "special.expit(t) * special.expit(-t) * WEIGHTS",
         "special.expit(t) * WEIGHTS",
         ("beta_binomial",),
+    ),
+    Mutant(
+        "beta_versus", "below[1:] * above[0], below[0]", "below[0] * above[1:], below[1:]", ("beta_laws",)
+    ),
+    Mutant("beta_table", "np.cumsum(mass, axis=1) - mass", "np.cumsum(mass, axis=1)"),
+    Mutant("beta_pairs", "1.0 - wanted, wanted", "wanted, wanted"),
+    Mutant(
+        "normal_comparison",
+        "loss + float(shortfall(mean[leader] - low",
+        "loss + 0.0 * float(shortfall(mean[leader] - low",
+        ("normal",),
     ),
     Mutant("guardrails", "contrasts * max(guardrails, 1) / HARM", "contrasts / HARM"),
     Mutant("thompson", "apart.T, 0.0)", "apart, 0.0)"),
@@ -105,7 +116,7 @@ MUTANTS = [
     Mutant("adaptive", "np.minimum(1.0 + past_n, SHRINKAGE)", "1.0 + past_n"),
     Mutant("adaptive", "rest * apart**2", "rest * apart"),
     Mutant("adaptive", "- mean**2, 0.0) / size", ", 0.0) / size"),
-    Mutant("adaptive", "n[..., control].sum(axis=-1) ** -2.0", "n[..., control].sum(axis=-1) ** -1.0"),
+    Mutant("adaptive", "mine**-2.0 + theirs**-2.0", "mine**-2.0 + theirs**-1.0"),
     Mutant(
         "adaptive",
         "(1.0 + check_confidence_level(confidence_level)) / 2.0",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from engine import beta_comparison
 from engine.beta_binomial import (
     BetaPosterior,
+    against,
     best_arm,
     expected_loss,
     expected_loss_against,
@@ -22,6 +23,12 @@ from engine.statistics import BinaryCounts
 from tests.engine.beta_posteriors import TINY, posterior_of, posteriors
 
 MISSED = Overlap(probability=np.zeros(1), loss=0.0)
+
+
+def missed_versus(alpha: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A sweep that finds nothing."""
+    nothing = np.zeros(alpha.size - 1)
+    return nothing, nothing, nothing
 
 
 # --- laws -------------------------------------------------------------------------------------------------
@@ -251,6 +258,7 @@ def test_a_table_that_misses_a_sum_of_one_is_refined_and_then_refused(monkeypatc
         ArithmeticError, match=r"miss a sum of 1 by 1\.0e-09, must be at most 1e-10; report alpha"
     ):
         probability_best(arms)
+    monkeypatch.setattr(beta_comparison, "solve_versus", missed_versus)
     with pytest.raises(ArithmeticError, match="miss a sum of 1"):
         probability_better(arms, control=0)
 
@@ -275,6 +283,19 @@ def test_the_sweep_and_the_whole_table_agree(arms):
         whole = best_arm(arms)
     assert found.probability.tolist() == pytest.approx(whole.probability.tolist(), rel=1e-10, abs=TINY)
     assert found.expected_loss.tolist() == pytest.approx(whole.expected_loss.tolist(), rel=1e-9, abs=TINY)
+
+
+@settings(max_examples=40)
+@given(posteriors(most=8))
+def test_the_sweep_against_the_control_and_the_table_of_the_pairs_agree(arms):
+    """Arms as unlike as 10 and 10^8 trials: panels get narrow where a sharp one begins, and wide after its end."""
+    found = against(arms, control=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beta_comparison, "solve_versus", missed_versus)
+        whole = against(arms, control=0)
+    for part in ("better", "worse", "loss"):
+        wanted = getattr(whole, part).tolist()
+        assert getattr(found, part).tolist() == pytest.approx(wanted, rel=1e-10, abs=0.0), part
 
 
 def test_the_density_of_every_arm_integrates_to_one():

@@ -1,6 +1,6 @@
 """Any frame of units gives the same counts, in one pass that leaves lazy frames where they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import duckdb
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.io.plugins import register_io_source
 
 import engine as ab
 
@@ -101,6 +102,21 @@ def test_a_lazy_frame_is_collected_once_as_sums(kind, monkeypatch):
     assert counts.units == frame.height
 
 
+def test_the_sums_and_the_ends_of_a_lazy_frame_come_from_one_scan():
+    """Else each file would be read twice."""
+    frame, read = units(), []
+
+    def source(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        read.append((predicate, n_rows))
+        yield frame.select(with_columns or frame.columns)
+
+    scan = register_io_source(source, schema=frame.schema)
+    assert STUDY.count(scan).units == frame.height
+    assert read == [(None, None)]
+
+
 @given(st.integers(0, 200), st.randoms(use_true_random=False))
 @settings(max_examples=8)
 def test_parts_add_up_and_rows_come_in_any_order(cut, random):
@@ -128,9 +144,10 @@ def test_numbers_may_be_narrow_integers_and_arms_may_be_numbers():
 
 
 def test_units_without_an_arm_are_not_in_the_study():
-    study = ab.Study(arm="arm", control="a", metrics=[ab.Binary("good")])
-    frame = pl.DataFrame({"arm": ["a", "b", None], "good": [True, False, True]})
-    for given_frame in (frame, frame.to_pandas(), frame.to_arrow()):
+    """Nor is a value of theirs that cannot be."""
+    study = ab.Study(arm="arm", control="a", metrics=[ab.Binary("good"), ab.Score("quality")])
+    frame = pl.DataFrame({"arm": ["a", "b", None], "good": [True, False, True], "quality": [0.5, None, 1.7]})
+    for given_frame in (frame, frame.lazy(), frame.to_pandas(), frame.to_arrow()):
         assert study.count(given_frame).units == 2
 
 

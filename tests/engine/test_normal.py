@@ -12,6 +12,7 @@ from scipy import integrate, special
 from engine import normal_comparison
 from engine.normal import (
     NormalPosterior,
+    best_arm,
     expected_loss,
     expected_loss_against,
     lift,
@@ -221,6 +222,17 @@ def test_one_of_the_arms_is_the_best_and_losses_differ_by_the_means(arms):
     assert best.sum() == pytest.approx(1.0, rel=0.0, abs=1e-11)
     assert (loss + arms.mean).tolist() == pytest.approx([loss[0] + arms.mean[0]] * loss.size, abs=1e-10)
     assert np.all(loss >= 0.0)
+
+
+@settings(max_examples=30)
+@given(posteriors(most=8))
+def test_the_overlap_and_the_whole_line_agree(arms):
+    found = best_arm(arms)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(normal_comparison, "HOPELESS", 2.0)  # as if every arm were
+        whole = best_arm(arms)
+    assert found.probability.tolist() == pytest.approx(whole.probability.tolist(), rel=1e-10, abs=1e-300)
+    assert found.expected_loss.tolist() == pytest.approx(whole.expected_loss.tolist(), rel=1e-9, abs=1e-300)
 
 
 @settings(max_examples=40)
