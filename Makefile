@@ -54,7 +54,7 @@ power-cuts: setup ## cut the power under load, as root, and look for what was ac
 lint: setup ## lint and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy --num-workers 2
 
 check: lint ## lint, types, import arrows, docs and changelog
 	$(PYTHON) -m pytest -q tests/project tests/api/test_lists.py
