@@ -15,8 +15,8 @@ RUNTIME_STAMP := .venv-runtime/.synced
 AUDIT_STAMP := .venv-audit/.synced
 # Half of the time a test waits for a server: two processors are busy with four of them at a time.
 TESTS_AT_ONCE := 4
-# These are alone on the machine: a fault lasts as long as it says, and what a power cut loses is a matter of time.
-ALONE := tests/chaos/test_smoke.py tests/chaos/test_planted.py tests/chaos/test_power_cuts.py
+# No others beside these: a fault lasts as long as it says, and what a power cut loses is a matter of time.
+APART := tests/chaos/test_smoke.py tests/chaos/test_planted.py tests/chaos/test_power_cuts.py
 # Without compiled modules each of the hundreds of processes that tests start would compile them anew, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
 PARTS := engine domain storage service api optimizer cli migrations dashboards
@@ -42,8 +42,8 @@ demo: setup ## three prompts, some thousand calls over HTTP, the split moving, t
 	.venv/bin/promptbandit demo
 
 test: setup ## the whole suite, on SQLite and on a real PostgreSQL
-	$(PYTHON) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
-	$(PYTHON) -m pytest -n 0 $(ALONE)
+	$(PYTHON) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(APART:%=--ignore=%)
+	$(PYTHON) -m pytest -n 2 --dist loadfile $(APART)
 
 chaos: setup ## faults under load, and a judge (CHAOS="--faults 126 --rate 120 --seed 7": 11 minutes)
 	$(PYTHON) -m tests.chaos $(CHAOS)
