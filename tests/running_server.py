@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from domain.keys import Scope
-from tests.commands import run_command
+from tests.commands import Lasting, run_command, start_command
 from tests.made_keys import make_keys
 from tests.postgres import free_port
 
@@ -34,7 +34,7 @@ class RunningServer:
         self._keys: dict[str, str] = {}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Lasting | None = None
         # Plain HTTP: without certificates to load a client is made 100 times faster.
         self.manager = httpx.Client(base_url=self.url, timeout=30.0, verify=False)
 
@@ -64,15 +64,22 @@ class RunningServer:
         headers = {"Authorization": f"Bearer {self.key(scope)}"} if scope else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30.0, verify=False)
 
-    def program(self) -> list[str]:
-        """What Python is asked to run."""
-        return ["-m", "cli", "serve", "--port", str(self.port), "--workers", str(self.workers)]
+    def launch(self) -> subprocess.Popen[bytes] | Lasting:
+        """The process. A worker of several is made by its supervisor, as Python makes processes: from scratch."""
+        command = ["serve", "--port", str(self.port), "--workers", str(self.workers)]
+        if self.workers == 1 and sys.platform == "linux":
+            return start_command(*command, environment=self.environment, log=self.log)
+        return self.from_scratch("-m", "cli", *command)
+
+    def from_scratch(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """A Python that has imported nothing yet."""
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, *arguments], env=self.environment, stdout=log, stderr=log
+            )
 
     def start(self, *, ready: bool = True) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *self.program()], env=self.environment, stdout=log, stderr=log
-            )
+        self._process = self.launch()
         deadline = time.monotonic() + STARTUP_S
         path = "/health/ready" if ready else "/health/live"
         while True:

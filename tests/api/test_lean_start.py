@@ -52,9 +52,16 @@ def test_a_moment_after_the_start_the_first_report_finds_everything_loaded(tmp_p
     assert _said_by(LOAD, tmp_path) == ["service.report", "service.reallocate"]
 
 
+class FreshServer(RunningServer):
+    """One that nothing was imported for."""
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        return self.from_scratch("-m", "cli", "serve", "--port", str(self.port))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the libraries of another process")
 def test_a_server_that_nobody_asks_loads_them_by_itself(sqlite_url: str, tmp_path: Path):
-    server = RunningServer(sqlite_url, tmp_path)
+    server = FreshServer(sqlite_url, tmp_path)
     try:
         server.start()
         libraries = Path(f"/proc/{server.pid}/maps")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import httpx
 
 from tests.chaos.parting import stop_with_parent
+from tests.commands import run_command
 from tests.postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,15 +58,7 @@ class Service:
 
     def command(self, *arguments: str) -> str:
         """Run `promptbandit ...` on the server's database; its output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            cwd=ROOT,
-            env=self._own,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
+        done = run_command(*arguments, environment=self._own)
         if done.returncode:
             raise RuntimeError(f"promptbandit {' '.join(arguments)}: {done.stderr[-1000:]}")
         return done.stdout.strip()

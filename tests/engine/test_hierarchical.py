@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from engine.statistics import BinaryCounts, Moments
 from engine.strata import stratified_estimate
 from tests.engine.references import FOLDER
 
+ROOT = Path(__file__).resolve().parents[2]
 CALLS = FOLDER.parent / "data" / "tau_bench" / "airline_calls.jsonl.gz"
 SMALL = BinaryCounts(n=[[9, 4], [3, 6], [7, 0]], successes=[[6, 1], [0, 5], [5, 0]])
 MIXED = BinaryCounts(
@@ -286,45 +290,34 @@ def test_wrong_weights_are_refused(weights):
 # --- frequencies ------------------------------------------------------------------------------------------
 
 
-def covered(interval, truth):
-    return (interval.lower <= truth) & (truth <= interval.upper)
+@pytest.fixture(scope="module")
+def coverage():
+    """The shares that `segment_coverage` finds."""
+    command = [sys.executable, "-m", "tests.engine.segment_coverage"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.mark.timeout(600)
-def test_intervals_cover_the_truth_as_often_as_they_say_over_the_prior():
+@pytest.mark.parametrize(
+    ("share", "margin"),
+    [("rates", 0.03), ("lifts", 0.04), ("means", 0.06), ("spreads", 0.06), ("together", 0.06)],
+)
+def test_intervals_cover_the_truth_as_often_as_they_say_over_the_prior(coverage, share, margin):
     """A Bayesian interval covers exactly 95 % of worlds drawn from its prior (Cook, Gelman and Rubin 2006).
 
-    40 worlds of 6 segments from 0 to 80 calls. Segments of a world go together, so the bounds below take
+    40 worlds of 6 segments from 0 to 80 calls. Segments of a world go together, so the bounds take
     only the worlds as independent: 4 standard errors of a share of 40 at 95 % are 14 points, of the mean of
     six weakly dependent ones about 4.
     """
-    rng = np.random.default_rng(11)
-    n = np.array([[0, 80], [3, 40], [10, 10], [20, 3], [40, 0], [80, 20]])
-    worlds = prior_predictive(n, draws=40, rng=rng)
-    rates, means, spreads, lifts, together = [], [], [], [], []
-    for i in range(40):
-        fit = fit_segments(BinaryCounts(n, worlds.counts.successes[i]), control=0)
-        truth = worlds.rates[i]
-        rates.append(covered(fit.segments.interval, truth))
-        lifts.append(covered(fit.segments.lift_interval, truth - truth[:, :1])[:, 1])
-        means.append(covered(fit.population.mean_interval, worlds.mean[i]))
-        spreads.append(covered(fit.population.concentration_interval, worlds.concentration[i]))
-        together.append(covered(fit.overall.interval, fit.weights @ truth))
-    for found, margin in ((rates, 0.03), (lifts, 0.04), (means, 0.06), (spreads, 0.06), (together, 0.06)):
-        assert np.mean(found) == pytest.approx(0.95, abs=margin)
+    assert coverage[share] == pytest.approx(0.95, abs=margin)
 
 
 @pytest.mark.timeout(600)
-def test_intervals_of_scores_cover_the_truth():
+def test_intervals_of_scores_cover_the_truth(coverage):
     """Scores from Beta distributions around each segment's mean, whose variance follows m (1 - m) / 9."""
-    rng = np.random.default_rng(12)
-    found = []
-    for _ in range(25):
-        truth = rng.beta(6.0, 4.0, 8)
-        scores = rng.beta(8.0 * truth[:, None], 8.0 * (1.0 - truth[:, None]), (8, 15))
-        moments = Moments(np.full((8, 1), 15), scores.sum(axis=1)[:, None], (scores**2).sum(axis=1)[:, None])
-        found.append(covered(fit_segments(moments, control=0).segments.interval, truth[:, None]))
-    assert np.mean(found) == pytest.approx(0.95, abs=0.03)
+    assert coverage["scores"] == pytest.approx(0.95, abs=0.03)
 
 
 def test_worlds_of_the_prior_have_its_moments():

@@ -1,4 +1,7 @@
-"""A process that runs the optimizer and kills itself at a moment: DATABASE_URL PROVIDER_URL SEED STATE DONE."""
+"""Runs of the optimizer that kill themselves: each line of its input is DATABASE_URL PROVIDER_URL SEED STATE DONE.
+
+Each run is a process of its own; what all of them import is imported once. Its exit code is answered.
+"""
 
 import asyncio
 import os
@@ -9,7 +12,7 @@ from storage.database import Database
 from tests.optimizer.shop_calls import run
 
 
-async def main(database_url: str, url: str, seed: str, state: str, done: str) -> None:
+async def run_until(database_url: str, url: str, seed: str, state: str, done: str) -> None:
     def watch(at: str, number: int, _: int) -> None:
         if (at, number) == (state, int(done)):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -20,5 +23,20 @@ async def main(database_url: str, url: str, seed: str, state: str, done: str) ->
     await database.close()
 
 
+def main() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                asyncio.run(run_until(*line.split()))
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main()

@@ -1,8 +1,11 @@
 """kill -9 at every state, and again: the next run goes on, pays nothing twice and ends with the same."""
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,35 +30,61 @@ KILLS = [
 ]
 
 
-def run_until_killed(url: str, provider: str, seed: str, state: str, done: int) -> int:
-    arguments = [url, provider, seed, state, str(done)]
-    return subprocess.run(
-        [sys.executable, "-m", "tests.optimizer.killed_run", *arguments],
+@pytest.fixture(scope="module")
+def run_until_killed() -> Iterator[Callable[..., int]]:
+    """Run the optimizer in a process of its own until it kills itself; the exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.optimizer.killed_run"],
         cwd=ROOT,
-        capture_output=True,
-        check=False,
-        timeout=300,
-    ).returncode
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def go(*arguments: object) -> int:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(f"{' '.join(map(str, arguments))}\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield go
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sqlite_databases: EmptyDatabases) -> tuple[list[str], list[dict[str, Any]]]:
+    """What a run that nobody kills asks and suggests."""
+
+    async def go() -> tuple[list[str], list[dict[str, Any]]]:
+        database = Database(sqlite_databases.sqlite())
+        await open_shop(database, shop_calls())
+        with LocalProvider(good_analyst) as local:
+            assert (await run(database, local.url, seed="first")).status == "done"
+        found = [hash_of(question) for question in local.questions], await suggested(database)
+        await database.close()
+        return found
+
+    return asyncio.run(go())
 
 
 @pytest.mark.parametrize(("state", "done", "stored"), KILLS)
 async def test_a_run_that_is_killed_ends_as_one_that_was_not(
-    sqlite_databases: EmptyDatabases, state: str, done: int, stored: str
+    sqlite_databases: EmptyDatabases,
+    run_until_killed: Callable[..., int],
+    undisturbed: tuple[list[str], list[dict[str, Any]]],
+    state: str,
+    done: int,
+    stored: str,
 ):
-    whole, killed = Database(sqlite_databases.sqlite()), Database(sqlite_databases.sqlite())
-    for database in (whole, killed):
-        await open_shop(database, shop_calls())
-    with LocalProvider(good_analyst) as undisturbed:
-        assert (await run(whole, undisturbed.url, seed="first")).status == "done"
+    killed = Database(sqlite_databases.sqlite())
+    await open_shop(killed, shop_calls())
     with LocalProvider(good_analyst) as local:
         url = killed.url.render_as_string(hide_password=False)
         assert run_until_killed(url, local.url, "first", state, done) == -9
         assert [row.status for row in await runs_of(killed)] == [stored]
         assert (await run(killed, local.url, seed="second")).status == "done"
-    asked, reference = ([hash_of(q) for q in each.questions] for each in (local, undisturbed))
-    assert asked == reference
+    asked = [hash_of(question) for question in local.questions]
+    assert (asked, await suggested(killed)) == undisturbed
     assert len(set(asked)) == len(asked)
-    assert await suggested(killed) == await suggested(whole)
     assert len(await suggested(killed)) == 2
-    for database in (whole, killed):
-        await database.close()
+    await killed.close()

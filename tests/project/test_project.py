@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST_FIRST
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -114,6 +116,11 @@ def test_no_module_has_outgrown_its_name():
         if (lines := len(path.read_text().splitlines())) > 400
     }
     assert long == {}
+
+
+def test_the_files_that_begin_first_are_there():
+    """One that was renamed would begin somewhere."""
+    assert [file for file in LONGEST_FIRST if not (ROOT / file).is_file()] == []
 
 
 def test_examples_in_the_readme_are_true():

@@ -20,7 +20,7 @@ def wait_for(what: str, is_so: Callable[[], bool]) -> None:
     until = time.monotonic() + DEADLINE_S
     while not is_so():
         assert time.monotonic() < until, f"{what}: not within {DEADLINE_S:g} s"
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def at_once(*works: Callable[[], Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """Servers whose own clocks are wrong go by the database's."""
 
 import datetime as dt
+import subprocess
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,11 @@ HOUR = dt.timedelta(hours=1)  # no machine is that slow
 class WrongServer(RunningServer):
     """On a machine whose clock is off."""
 
-    def program(self) -> list[str]:
-        return [
+    def launch(self) -> subprocess.Popen[bytes]:
+        return self.from_scratch(
             *("-m", "uvicorn", "tests.servers.wrong_clock:create", "--factory"),
             *("--port", str(self.port), "--log-level", "warning"),
-        ]
+        )
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,14 @@
-"""Two servers with two workers each on one database: they say and count the same, and news reaches all."""
+"""Two servers with two workers each on one database: they say and count the same, and news reaches all.
+
+Restarted, or without one of their workers, they lose nothing that they acknowledged.
+"""
 
 import logging
-import subprocess
-import sys
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_type_hints
 
 import pytest
@@ -12,6 +16,7 @@ import pytest
 from api.background import LOOK_EVERY_S
 from api.settings import Settings
 from tests.outage.judge import rows
+from tests.outage.load import Load
 from tests.running_server import RunningServer
 from tests.servers.calls import (
     DEADLINE_S,
@@ -25,11 +30,12 @@ from tests.servers.calls import (
     tell,
     wait_for,
 )
-from tests.servers.workers import Worker, Workers
+from tests.servers.restarting import check, unanswered, wait_for_more
+from tests.servers.workers import Worker, Workers, pids_of
 
 _log = logging.getLogger("servers")  # pytest --log-cli-level=INFO shows the figures
 EAGER = {"name": "thompson", "burn_in": 0, "every_s": 0.0}
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(600)  # servers start several times, each in 2 s or, on a busy machine, in 30
 PROMISE_S = 5.0  # on a machine that is not overloaded; the settings below are what makes it true
 
 
@@ -40,12 +46,13 @@ def test_what_arrives_moves_the_split_once_although_all_workers_try(pair: list[R
     # Without an outcome a first pass writes down the split of the prior; from there on each round is one.
     wait_for("the first pass", lambda: len(allocations(server, "once")) == 2)
     expected, rounds = [0, 0], []
-    for number in range(4):
-        commands = [_reallocate(server) for _ in range(2 if number == 1 else 0)]
-        rounds.append(play(pair[number % 2], "once", f"round-{number}"))
-        expected.append(expected[-1] + rounds[-1].counted)
-        wait_for("a new split", lambda: _told(server)[-1] >= expected[-1])
-        assert [command.wait(timeout=120) for command in commands] == [0] * len(commands)
+    with ThreadPoolExecutor() as pool:
+        for number in range(4):
+            commands = [pool.submit(_reallocate, server) for _ in range(2 if number == 1 else 0)]
+            rounds.append(play(pair[number % 2], "once", f"round-{number}"))
+            expected.append(expected[-1] + rounds[-1].counted)
+            wait_for("a new split", lambda: _told(server)[-1] >= expected[-1])
+            assert [command.result() for command in commands] == [0] * len(commands)
     time.sleep(1.0)  # the next passes of each worker have nothing to do
     numbers, told = [item["number"] for item in allocations(server, "once")], _told(server)
     assert numbers == list(range(1, len(numbers) + 1))  # no gap and no twin
@@ -61,9 +68,8 @@ def _told(server: RunningServer) -> list[int]:
     return [sum(item["counts"].get("n", {}).values()) for item in allocations(server, "once")]
 
 
-def _reallocate(server: RunningServer) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "cli", "reallocate", "--force"]
-    return subprocess.Popen(command, env=server.environment, stdout=subprocess.DEVNULL)
+def _reallocate(server: RunningServer) -> int:
+    return server.command("reallocate", "--force").returncode
 
 
 def test_a_unit_gets_one_answer_whoever_is_asked_at_the_same_moment(pair: list[RunningServer]):
@@ -247,3 +253,34 @@ def test_a_revoked_key(pair: list[RunningServer], workers: list[Worker]):
         return status == 401
 
     until_all_know("a revoked key", workers, refuses)
+
+
+# --- restarts -----------------------------------------------------------------------------------------
+
+
+def test_a_rolling_restart_loses_nothing(pair: list[RunningServer], loads: list[Load]):
+    """One server after the other is stopped and started; the agents of the other one notice nothing."""
+    for index, server in enumerate(pair):
+        other = loads[1 - index]
+        failed = unanswered(other)
+        server.stop()
+        wait_for_more(other)
+        server.start()
+        wait_for_more(loads[index])
+        assert unanswered(other) == failed
+    check(pair, loads)
+
+
+def test_a_killed_worker_is_replaced_and_nothing_that_was_acknowledged_is_lost(
+    pair: list[RunningServer], loads: list[Load]
+):
+    """kill -9 of one of two workers: its supervisor starts another one."""
+    server = pair[0]
+    before = pids_of(server)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    after = pids_of(server)
+    assert len(after) == 2
+    assert victim not in after
+    wait_for_more(loads[0])
+    check(pair, loads)

@@ -1,5 +1,6 @@
 """One connection to each worker of a server: which worker took it is read from /proc."""
 
+import contextlib
 import http.client
 import json
 import time
@@ -10,6 +11,7 @@ from typing import Any
 from tests.running_server import RunningServer
 
 PATIENCE_S = 120.0
+PAUSE_S = 0.2  # a worker that starts needs the processor more than we do
 
 
 def children(pid: int) -> list[int]:
@@ -84,6 +86,14 @@ class Workers:
             worker.close()
 
 
+def pids_of(server: RunningServer) -> set[int]:
+    """The workers that answer."""
+    found = connect(server, server.workers)
+    for wire in found.values():
+        wire.close()
+    return set(found)
+
+
 def connect(server: RunningServer, wanted: int | set[int]) -> dict[int, Wire]:
     """A connection to each of so many workers, or to those with these pids. Which one takes a connection
     is the kernel's choice, so we try until all are found."""
@@ -92,8 +102,7 @@ def connect(server: RunningServer, wanted: int | set[int]) -> dict[int, Wire]:
     while True:
         # Some at once, so that no worker is quick enough to take them all.
         some = [Wire(server.port) for _ in range(8)]
-        for wire in some:
-            pid = _owner(server, wire)
+        for wire, pid in zip(some, _owners(server, some), strict=True):
             if pid is None or pid in found or (isinstance(wanted, set) and pid not in wanted):
                 wire.close()
             else:
@@ -104,29 +113,41 @@ def connect(server: RunningServer, wanted: int | set[int]) -> dict[int, Wire]:
             for wire in found.values():
                 wire.close()
             raise AssertionError(f"of {wanted} workers only {sorted(found)} took a connection")
-        time.sleep(0.02)
+        time.sleep(PAUSE_S)
 
 
-def _owner(server: RunningServer, wire: Wire) -> int | None:
-    """The worker that has accepted the connection; None when it has ended."""
+def _owners(server: RunningServer, wires: list[Wire]) -> list[int | None]:
+    """For each connection the worker that has accepted it; None when it has ended."""
+    accepted = {wire.own_port for wire in wires if _is_alive(wire)}
+    sockets = _sockets(server.port)
+    holders = _holders(server.pid)
+    return [
+        holders.get(sockets.get(wire.own_port, "")) if wire.own_port in accepted else None for wire in wires
+    ]
+
+
+def _is_alive(wire: Wire) -> bool:
     try:
         wire.ask("GET", "/health/live")
     except (OSError, http.client.HTTPException):
-        return None
-    ends = f":{server.port:04X}", f":{wire.own_port:04X}"
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        cells = line.split()
-        if cells[1].endswith(ends[0]) and cells[2].endswith(ends[1]):
-            return _holder(server.pid, f"socket:[{cells[9]}]")
-    return None
+        return False
+    return True
 
 
-def _holder(parent: int, socket: str) -> int | None:
+def _sockets(port: int) -> dict[int, str]:
+    """The server's ends of the connections to this port, by the port of the other end."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {
+        int(cells[2].rpartition(":")[2], 16): f"socket:[{cells[9]}]"
+        for cells in rows
+        if cells[1].endswith(f":{port:04X}")
+    }
+
+
+def _holders(parent: int) -> dict[str, int]:
+    """Which child of this process holds which socket."""
+    found: dict[str, int] = {}
     for pid in children(parent):
-        try:
-            links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-        except OSError:  # it has ended, or a file was closed while we looked
-            continue
-        if socket in links:
-            return pid
-    return None
+        with contextlib.suppress(OSError):  # it has ended, or a file was closed while we looked
+            found |= {str(link.readlink()): pid for link in Path(f"/proc/{pid}/fd").iterdir()}
+    return found

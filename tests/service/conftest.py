@@ -12,7 +12,7 @@ import pytest
 from migrations import migrate
 from storage.database import Database
 from storage.schema import metadata
-from tests.conftest import DIALECTS
+from tests.conftest import DIALECTS, PATIENT
 from tests.postgres import Postgres
 
 
@@ -75,6 +75,6 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open, migrated database."""
-    opened = Database(database_url)
+    opened = Database(database_url, **PATIENT)
     yield opened
     await opened.close()
