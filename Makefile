@@ -15,7 +15,7 @@ RUNTIME_STAMP := .venv-runtime/.synced
 AUDIT_STAMP := .venv-audit/.synced
 # Half of the time a test waits for a server: two processors are busy with four of them at a time.
 TESTS_AT_ONCE := 4
-# No others beside these: a fault lasts as long as it says, and what a power cut loses is a matter of time.
+# One after the other: a fault lasts as long as it says, and what a power cut loses is a matter of time.
 APART := tests/chaos/test_smoke.py tests/chaos/test_planted.py tests/chaos/test_power_cuts.py
 # Without compiled modules each of the hundreds of processes that tests start would compile them anew, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,7 +43,7 @@ demo: setup ## three prompts, some thousand calls over HTTP, the split moving, t
 
 test: setup ## the whole suite, on SQLite and on a real PostgreSQL
 	$(PYTHON) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(APART:%=--ignore=%)
-	$(PYTHON) -m pytest -n 2 --dist loadfile $(APART)
+	$(PYTHON) -m pytest -n 0 $(APART)
 
 notebooks: setup ## build and run all notebooks into notebooks/built (1 to 2 minutes)
 	$(PYTHON) notebooks/build.py

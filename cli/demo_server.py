@@ -14,9 +14,15 @@ START_S = 60.0
 
 
 class DemoServer:
-    """`promptbandit serve` on a free port, with a manager's key."""
+    """`promptbandit serve` on a free port, with a manager's key.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    settings : of the server by their names, such as `soft_deadline_ms`; the others are the product's.
+    """
+
+    def __init__(self, folder: Path, **settings: str | int) -> None:
+        self._settings = {f"PROMPTBANDIT_{name.upper()}": str(value) for name, value in settings.items()}
         self.database_url = f"sqlite:///{folder / 'demo.db'}"
         self.log = folder / "server.log"
         self.port = _free_port()
@@ -36,6 +42,7 @@ class DemoServer:
             "PROMPTBANDIT_DATABASE_URL": self.database_url,
             "PROMPTBANDIT_REALLOCATE_EVERY_S": "1",
             "PROMPTBANDIT_LOG_LEVEL": "warning",
+            **self._settings,
         }
 
     def command(self, *arguments: str, **settings: str) -> str:

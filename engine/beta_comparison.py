@@ -20,7 +20,7 @@ type Shapes = Float64[np.ndarray, " arm"]
 # Within these one sweep keeps 11 digits of a P(best) and of the leader's loss.
 HOPELESS = 1e-13
 CERTAIN = 1.0 - 1e-5
-# From here on one sweep keeps 11 digits of a P(better) and of its loss.
+# From here on one sweep keeps 11 digits of a P(better), and its loss to 8 digits or 1e-14, whichever is less exact.
 FAINT = 1e-13
 
 

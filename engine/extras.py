@@ -31,7 +31,9 @@ def load(module: str, *, extra: str, what: str) -> Any:
     """
     try:
         return import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # it is installed, and broken: what it lacks says why
         raise ExtraMissing(
             f"{what} need {module}, which is not installed here; "
             f"install the extra `{extra}` (pip install 'promptbandit-service[{extra}]')"

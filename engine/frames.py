@@ -207,7 +207,10 @@ def _refuse_impossible(table: Any, metric: Metric, columns: Columns) -> None:
     }[metric.kind]
     bound = {"binary": "0 or 1", "score": "in [0, 1]", "amount": "at least 0"}[metric.kind]
     who = columns.unit or columns.arm
-    units = table.filter(wrong & ~nw.col(columns.arm).is_null())
+    nobody = nw.col(columns.arm).is_null()
+    if table.collect_schema()[columns.arm].is_float():
+        nobody |= nw.col(columns.arm).is_nan()
+    units = table.filter(wrong & ~nobody)
     found = _collected(units.select(nw.col(who).alias("who"), value.alias("value")).head(1))
     for row in found:
         raise ValueError(

@@ -1,11 +1,12 @@
 """An experiment as it stood after each of its allocations: the same numbers from the counts so far."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from engine.findings import Findings, findings_of
+from engine.observed import Plan
 
 MOST_LOOKS = 40  # a picture shows no more, and each costs as much as a report
 
@@ -18,7 +19,8 @@ class Look:
     ----------
     allocation : Label of the last allocation that is in.
     units : Units so far; outcomes of the goal, where nobody counted units.
-    findings : All numbers; their e-values are None but for the last look, because counts know no order.
+    findings : All numbers; their e-values are None but for the last look, because counts know no order. A
+        recommendation of an earlier look takes the days that are left now for those that were left then.
     """
 
     allocation: Any
@@ -52,6 +54,15 @@ def _look(found: Findings, labels: list[Any], end: int) -> Look:
     so_far = found
     if end < len(labels) - 1:
         part = found.counts.of_allocations(labels[: end + 1])
-        so_far = findings_of(found.plan, part, priors=found.observed.priors, days_left=found.days_left)
+        so_far = findings_of(
+            _plan_at(found, end), part, priors=found.observed.priors, days_left=found.days_left
+        )
     outcomes = so_far.conclusion.analyses[found.plan.goal].statistics.n
     return Look(labels[end], so_far.counts.units or int(outcomes.sum()), so_far)
+
+
+def _plan_at(found: Findings, end: int) -> Plan:
+    """Among the arms that got units then: one that came later was no rival yet, one that was retired still was."""
+    served = found.observed.probability[end] > 0.0
+    served[found.plan.control] = True
+    return replace(found.plan, live=served, paused=np.zeros_like(served))

@@ -39,7 +39,8 @@ CALLS = 500
 stack = ExitStack()
 atexit.register(stack.close)  # also where a cell below fails
 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promptbandit-quickstart-")))
-server = stack.enter_context(DemoServer(folder))
+patience = {"soft_deadline_ms": 30_000, "outcome_deadline_ms": 30_000}  # no caller waits on the line
+server = stack.enter_context(DemoServer(folder, **patience))
 http = stack.enter_context(httpx.Client(base_url=server.url, headers=server.headers, timeout=60.0))
 
 

@@ -142,7 +142,9 @@ alt.Chart(pl.DataFrame({"scatter": scatter})).mark_bar().encode(
 # for models that we do not have. Importing and compiling take most of the time.
 
 # %%
-sampled = ab.fit_segments(counts, control=0, method="nuts", sampler=ab.Sampler(draws=2_000, seed=7))
+sampled = ab.fit_segments(
+    counts, control=0, method="nuts", sampler=ab.Sampler(draws=2_000, target_accept=0.99, seed=7)
+)
 assert sampled.diagnostics.problems == ()
 assert sampled.diagnostics.divergences == 0
 sampled.diagnostics

@@ -48,7 +48,8 @@ assert round(100 * more_by_luck) == 34
 stack = ExitStack()
 atexit.register(stack.close)  # also where a cell below fails
 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="promptbandit-candidate-")))
-server = stack.enter_context(DemoServer(folder))
+patience = {"soft_deadline_ms": 30_000, "outcome_deadline_ms": 30_000}  # no caller waits on the line
+server = stack.enter_context(DemoServer(folder, **patience))
 key = server.command("keys", "create", "--scope", "optimizer", "--name", "gepa")
 manager, optimizer = (
     stack.enter_context(httpx.Client(base_url=server.url, headers=headers, timeout=60.0))

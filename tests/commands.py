@@ -31,6 +31,7 @@ from tests.postgres import die_with_parent
 STARTUP_S = 90.0
 DEADLINE_S = 120.0
 SOCKET = "commands"
+UNKNOWN = -1_000
 _ONE = threading.Lock()
 # What a command, or a server that has answered its first requests, has imported.
 EARLY = (
@@ -70,14 +71,14 @@ class Lasting:
         self._end = weakref.finalize(self, os.close, handle)
 
     def poll(self) -> int | None:
-        """None while it runs; nobody learns its exit code."""
-        return 0 if _has_ended(self._handle, 0.0) else None
+        """None while it runs; nobody learns its exit code, so it is none that a process can have."""
+        return UNKNOWN if _has_ended(self._handle, 0.0) else None
 
     def wait(self, timeout: float) -> int:
         """Wait for its end."""
         if not _has_ended(self._handle, timeout):
             raise subprocess.TimeoutExpired("promptbandit", timeout)
-        return 0
+        return UNKNOWN
 
     def terminate(self) -> None:
         """SIGTERM."""

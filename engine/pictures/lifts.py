@@ -54,10 +54,11 @@ def segments(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
             "units have one segment at most, must have two to be compared; name a column of segments"
         )
     by_size = sorted(parts, key=lambda name: -sum(arm.n for arm in parts[name][metric.name].arms.values()))
-    shown = {ALL: found} | {name or "(unknown)": parts[name][metric.name] for name in by_size[:MOST_SEGMENTS]}
+    shown = [(ALL, found)]
+    shown += [(name or "(unknown)", parts[name][metric.name]) for name in by_size[:MOST_SEGMENTS]]
     rows = [
         row | {"segment": f"{name} (n = {sum(arm.n for arm in of.arms.values())})"}
-        for name, of in shown.items()
+        for name, of in shown
         for index in plan.others
         for row in _of_arm(of[plan.arms[index]].comparison, plan)
         if row["says"] == BELIEF
@@ -184,7 +185,8 @@ def _region(metric: Metric, plan: Plan, theme: Theme, axis: Any) -> tuple[list[A
         .mark_rect(opacity=0.1, color=theme.quiet)
         .encode(x=alt.X("from:Q", axis=axis), x2="to:Q")
     )
-    return [band], f"shaded: below {points(plan.effect).lstrip('+')} points, which was planned not to matter"
+    small = f"{points(plan.effect).lstrip('+')} points" if metric.kind == "binary" else f"{plan.effect:g}"
+    return [band], f"shaded: below {small}, which was planned not to matter"
 
 
 def _zero(theme: Theme, axis: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import InvalidValue
@@ -90,6 +90,7 @@ POLICIES = st.builds(
 )
 
 
+@settings(max_examples=400)  # five of six are refused
 @given(POLICIES, st.integers(2, 20), st.randoms(use_true_random=False))
 def test_bounds_that_are_taken_always_leave_a_split(new: NewPolicy, live: int, random: Any):
     """A policy that passes the check at the start never stops a reallocation later."""
@@ -97,7 +98,7 @@ def test_bounds_that_are_taken_always_leave_a_split(new: NewPolicy, live: int, r
     try:
         check_bounds(policy, live=live)
     except InvalidValue:
-        assume(False)
+        return  # refused, as most made-up bounds are
     raw = np.array([random.random() ** 20 for _ in range(live)]) + 1e-300
     floors = np.array([policy.control_floor, *[policy.floor] * (live - 1)])
     split = served_split(raw, floor=floors, cap=policy.cap)

@@ -293,9 +293,11 @@ def test_the_sweep_against_the_control_and_the_table_of_the_pairs_agree(arms):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(beta_comparison, "solve_versus", missed_versus)
         whole = against(arms, control=0)
-    for part in ("better", "worse", "loss"):
+    # The sweep adds up the loss, which keeps fewer digits where it is tiny; of arms that are all but apart the table
+    # tells the size, which depends on who shares it.
+    for part, least in (("better", 1e-150), ("worse", 1e-150), ("loss", 1e-14)):
         wanted = getattr(whole, part).tolist()
-        assert getattr(found, part).tolist() == pytest.approx(wanted, rel=1e-10, abs=0.0), part
+        assert getattr(found, part).tolist() == pytest.approx(wanted, rel=1e-10, abs=least), part
 
 
 def test_the_density_of_every_arm_integrates_to_one():

@@ -151,6 +151,13 @@ def test_units_without_an_arm_are_not_in_the_study():
         assert study.count(given_frame).units == 2
 
 
+def test_a_unit_whose_arm_is_not_a_number_is_not_looked_at():
+    """Arms may be numbers, and then NaN stands for a missing one; here its outcome is impossible."""
+    frame = pl.DataFrame({"variant": [1.0, 2.0, float("nan")], "resolved": [1.0, 0.0, 7.0]})
+    study = ab.Study(arm="variant", control="1.0", metrics=METRICS[:1])
+    assert [arm.n for arm in study.analyze(frame)["resolved"].arms.values()] == [1, 1]
+
+
 BAD = {
     "a missing column": (
         {"variant": ["v1"], "quality": [0.5], "duration_s": [1.0]},

@@ -140,6 +140,14 @@ def test_an_interval_that_is_not_known_is_left_out_and_the_picture_says_why():
     assert re.search("v2 at any look: .* needs 100 outcomes of both variants", below)
 
 
+def test_what_does_not_matter_is_told_in_the_unit_of_the_axis():
+    """0.05 of a score is no five points."""
+    study = ab.Study(arm="arm", control="a", metrics=[ab.Score("quality", goal=True)])
+    found = study.analyze({"a": (90, 50.0, 30.0), "b": (90, 54.0, 34.0)})
+    below = " ".join(found.plot("lift").to_dict()["title"]["subtitle"])
+    assert f"shaded: below {found.plan.effect:g}, which" in below
+
+
 def test_a_curve_of_belief_holds_the_mass_that_its_interval_says(found: ab.Findings):
     for name in found:
         rows = rows_of(found[name].plot("posteriors").to_dict())
@@ -181,6 +189,30 @@ def test_the_course_ends_where_the_result_stands_and_begins_with_the_first_day(f
     assert shares == pytest.approx([SPLITS[0][2], *(SPLITS[day // 2][2] for day in range(DAYS))])
     assert best[-1] == found["resolved"]["v3"].probability_best
     assert top["mark"]["interpolate"] == "step-before"
+
+
+def test_an_early_look_compares_the_arms_that_got_units_then():
+    """b came in the second period, and c was retired before the third."""
+    splits = [{"a": 0.5, "b": 0.0, "c": 0.5}, {"a": 0.4, "b": 0.3, "c": 0.3}, {"a": 0.5, "b": 0.5, "c": 0.0}]
+    rows = [
+        {"variant": arm, "metric": name, "allocation": day, "n": 50, "total": good, "total_sq": good}
+        for day, split in enumerate(splits)
+        for arm, good in (("a", 20), ("b", 30), ("c", 25))
+        if split[arm]
+        for name in ("assigned", "resolved")
+    ]
+    counts = ab.Counts.from_rows(rows, splits=dict(enumerate(splits)))
+    found = ab.Study(arm="arm", control="a", metrics=METRICS[:1]).analyze(counts)
+    looks = ab.looks_of(found)
+    best = [{arm: look.findings["resolved"][arm].probability_best for arm in "abc"} for look in looks[:2]]
+    alone = ab.compare({"a": (20, 50), "c": (25, 50)}, control="a")
+    assert best[0] == {
+        "b": None,
+        **{arm: pytest.approx(alone[arm].probability_best) for arm in "ac"},
+    }
+    assert sum(best[1].values()) == pytest.approx(1.0)
+    panel = found.plot("split").to_dict()["vconcat"][1]
+    assert {row["arm"] for row in rows_of(panel) if row["units"] == 100} == {"a", "c"}
 
 
 def test_of_many_allocations_as_many_are_shown_as_can_be_seen():
@@ -251,6 +283,16 @@ def test_a_forest_holds_every_segment_alone_and_all_together(found: ab.Findings)
     assert by_name["all units"]["value"] == fit.overall.lift[1]
     with pytest.raises(ValueError, match="2 segments and 2 arms are named, must be 3 and 2"):
         fit.plot(segments=names[:2], arms=["a", "b"], control=0, metric=METRICS[0])
+    cells = [("all units", "a", 9), ("all units", "b", 12), ("order", "a", 8), ("order", "b", 9)]
+    told = [
+        {"variant": arm, "metric": name, "segment": segment, "n": 20, "total": good, "total_sq": good}
+        for segment, arm, good in cells
+        for name in ("assigned", "resolved")
+    ]
+    study = ab.Study(arm="arm", control="a", metrics=METRICS[:1], segment="intent")
+    forest = rows_of(study.analyze(ab.Counts.from_rows(told)).plot("segments").to_dict())
+    names = [row["segment"] for row in forest if "segment" in row]
+    assert names == ["all units (n = 80)", "all units (n = 40)", "order (n = 40)"]
     with pytest.raises(ValueError, match="one segment at most"):
         ab.compare({"a": (1, 2), "b": (1, 2)}, control="a").plot("segments")
 
@@ -354,7 +396,7 @@ def test_what_cannot_be_drawn_is_said(found: ab.Findings):
 def test_without_the_extras_the_message_says_what_to_install(tmp_path: Path):
     """The libraries are hidden by modules that cannot be imported."""
     for name in ("altair", "vl_convert"):
-        (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')")
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('hidden', name={name!r})")
     code = f"""
 import sys
 import engine as ab

@@ -18,7 +18,7 @@ from tests.postgres import Postgres
 
 def migrated(url: str) -> str:
     async def go() -> None:
-        database = Database(url)
+        database = Database(url, **PATIENT)
         await migrate(database)
         await database.close()
 

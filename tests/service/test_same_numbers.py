@@ -268,7 +268,7 @@ def readable_url(request: pytest.FixtureRequest, told: Told) -> Iterator[str]:
 
 
 async def _filled(url: str) -> None:
-    database = Database(url)
+    database = Database(url, **PATIENT)
     await fill(database)
     await database.close()
 
@@ -286,7 +286,7 @@ async def test_a_notebook_that_runs_a_loop_can_read_a_study(readable_url: str):
     found = read_study(readable_url, KEY)
     assert list(found.segments()) == ["delivery", "order", "refund"]
     assert found.to_polars().height == 3 * 3 * 4
-    database = Database(readable_url)
+    database = Database(readable_url, **PATIENT)
     async with database.reading() as connection:
         whole = await report(connection, KEY, now=NOW + 4 * DAY)
     await database.close()
