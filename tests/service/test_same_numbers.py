@@ -26,9 +26,8 @@ from service.export_days import escaped
 from service.report import report
 from service.study import read_study
 from storage.database import Database
-from tests.conftest import DIALECTS
+from tests.conftest import DIALECTS, PATIENT
 from tests.deploy.programs import postgres_program
-from tests.conftest import PATIENT
 from tests.postgres import Postgres
 from tests.running_server import RunningServer
 from tests.service.conftest import migrated
