@@ -90,7 +90,7 @@ bench-commits: setup ## ways to make a row durable, on both databases (10 minute
 	$(PYTHON) -m benchmarks.commit_ways --write-docs
 
 bench-memory: setup ## memory under constant load for an hour
-	$(PYTHON) -m benchmarks.memory_soak --minutes 60 --rate 40 --write-docs
+	$(PYTHON) -m benchmarks.memory_soak --minutes 80 --rate 40 --write-docs
 
 calibrate: setup ## how often claims are false, by simulation (30 minutes)
 	$(PYTHON) -m benchmarks.calibrate

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import httpx
 
+from api.assigner import REMEMBERED
 from benchmarks.filling import PROMPT, begin
 from benchmarks.rivals import RESULTS, machine, place, table, write_into_document
 from benchmarks.served import DATABASES, environment, filled, fresh_database, ours, postgres_or_none, started
@@ -33,7 +34,8 @@ from tests.postgres import free_port
 
 EVERY_S = 10.0
 OUTCOME_AFTER_S = 1.0
-WARM_UP_SHARE = 0.25  # of the whole time: caches and pools fill
+WARM_UP_SHARE = 0.25  # of the whole time, at least: caches and pools fill
+LONGEST_WARM_UP_SHARE = 0.5
 MIB = 1024.0  # kB
 HELD = ("Pss_Anon:", "Pss_Shmem:")
 
@@ -84,10 +86,14 @@ def slope(samples: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return found, math.sqrt(left / (n - 2) / spread_x)
 
 
-def after_warm_up(samples: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The samples of the last three quarters of the time."""
+def after_warm_up(samples: Sequence[tuple[float, float]], *, rate: float) -> list[tuple[float, float]]:
+    """The samples from when a worker has as many units as it remembers, at that many calls a second.
+
+    That is a quarter of the time at least, and half of it at most.
+    """
     last = samples[-1][0] if samples else 0.0
-    return [sample for sample in samples if sample[0] >= WARM_UP_SHARE * last]
+    full = min(max(WARM_UP_SHARE * last, REMEMBERED / rate), LONGEST_WARM_UP_SHARE * last)
+    return [sample for sample in samples if sample[0] >= full]
 
 
 async def _an_experiment(database: Database, now: dt.datetime) -> None:
@@ -160,7 +166,7 @@ def measure(database: str, workers: int, *, rate: float, seconds: float) -> Soak
 
 def told(name: str, soak: Soak, rate: float) -> str:
     """One row: what it was, and the growth."""
-    steady = after_warm_up(soak.samples)
+    steady = after_warm_up(soak.samples, rate=rate)
     growth, error = (value * 3_600 for value in slope(steady))
     minutes = f"{soak.samples[-1][0] / 60:.0f}"
     head = ["", "minutes", "calls/s", "answers", "failed", "MiB after warm-up", "MiB at the end", "MiB/h"]

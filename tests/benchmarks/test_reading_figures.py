@@ -139,14 +139,12 @@ def test_two_samples_tell_no_error():
     assert all(math.isnan(value) for value in slope([(0.0, 1.0), (1.0, 2.0)]))
 
 
-def test_the_first_quarter_of_the_time_is_the_warm_up():
-    assert after_warm_up([(float(second), 1.0) for second in range(0, 41, 10)]) == [
-        (10.0, 1.0),
-        (20.0, 1.0),
-        (30.0, 1.0),
-        (40.0, 1.0),
-    ]
-    assert after_warm_up([]) == []
+@pytest.mark.parametrize(("per_s", "first_s"), [(1e9, 10.0), (50_000 / 15, 20.0), (1.0, 20.0)])
+def test_the_warm_up_ends_when_the_remembered_units_are_there(per_s: float, first_s: float):
+    """50 000 of them; a quarter of the time at least, half of it at most."""
+    samples = [(float(second), 1.0) for second in range(0, 41, 10)]
+    assert after_warm_up(samples, rate=per_s) == [sample for sample in samples if sample[0] >= first_s]
+    assert after_warm_up([], rate=per_s) == []
 
 
 def test_the_memory_of_a_process_is_its_share_of_what_has_no_file():

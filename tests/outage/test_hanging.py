@@ -8,17 +8,20 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Keyring
 from api.clock import utc_now
 from api.last_known import LastKnown
 from api.problems import StorageAway
+from domain.assignments import Assignment
 from domain.keys import ApiKey, mint
+from domain.prompts import ServedVersion
 from storage.assignments import insert_assignments
 from storage.database import Database
 from storage.keys import insert_key
+from storage.prompts import served_versions
 from tests.postgres import Postgres
 from tests.proxy import Proxy
 
@@ -82,25 +85,41 @@ async def test_a_client_that_is_lost_within_a_batch_does_not_keep_its_locks(
 ) -> None:
     """PostgreSQL ends the transaction of whoever says nothing: also after an insert of many rows."""
     database = Database(far_url, statement_timeout_ms=300)
-    lost = asyncio.create_task(_insert_and_go_silent(database, proxy))
-    await asyncio.sleep(0.2)
-    deadline = time.monotonic() + 3
-    with psycopg.connect(own_postgres.dsn("hanging")) as session:
+    silent = asyncio.Event()
+    lost = asyncio.create_task(_insert_and_go_silent(database, proxy, silent))
+    while not silent.is_set():
+        assert not lost.done(), lost.exception()
+        await asyncio.sleep(0.01)
+    deadline = time.monotonic() + PATIENT_S
+    with psycopg.connect(own_postgres.dsn("hanging"), autocommit=True) as session:
         query = b"SELECT 1 FROM pg_stat_activity WHERE datname = 'hanging' AND state LIKE '%in transaction%'"
+        held = 0
         while session.execute(query).fetchone():
+            held += 1
             assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-            session.rollback()
+            await asyncio.sleep(0.02)
+        assert held  # it was there, before PostgreSQL ended it
+        rows = session.execute(b"SELECT 1 FROM assignments WHERE unit_id LIKE 'silent-%'").fetchall()
+    assert rows == []
     proxy.heal()
     await database.close()
-    await asyncio.gather(lost, return_exceptions=True)
+    (error,) = await asyncio.gather(lost, return_exceptions=True)
+    assert isinstance(error, DBAPIError | StorageAway | TimeoutError), repr(error)
 
 
-async def _insert_and_go_silent(database: Database, proxy: Proxy) -> None:
+async def _insert_and_go_silent(database: Database, proxy: Proxy, silent: asyncio.Event) -> None:
     async with database.writing() as connection:
-        await insert_assignments(connection, [_assignment(f"silent-{n}") for n in range(3)])
+        version = (await served_versions(connection, {1}))[1]
+        await insert_assignments(connection, [_assignment(f"silent-{n}", version) for n in range(3)])
         proxy.lose()
+        silent.set()
         await connection.exec_driver_sql("SELECT 1")
+
+
+def _assignment(unit_id: str, version: ServedVersion) -> Assignment:
+    return Assignment(
+        prompt="support", prompt_id=1, unit_id=unit_id, version=version, reason="STATIC", assigned_at=NOW
+    )
 
 
 def test_inserts_of_many_rows_do_not_use_pipelines() -> None:
