@@ -96,7 +96,7 @@ def test_what_cannot_be_told_is_a_problem(shared: RunningServer):
 
 
 def test_a_server_without_pyarrow_says_what_to_install_and_still_tells_csv(tmp_path: Path):
-    (tmp_path / "pyarrow.py").write_text("raise ImportError('not installed')")
+    (tmp_path / "pyarrow.py").write_text("raise ModuleNotFoundError('hidden', name='pyarrow')")
     environment = {"PYTHONPATH": str(tmp_path)}
     url = f"sqlite:///{tmp_path / 'lean.db'}"
     with RunningServer(url, tmp_path, environment=environment) as server:
