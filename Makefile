@@ -89,7 +89,7 @@ bench-http: setup $(BENCH_STAMP) ## start, and durable requests a second beside 
 bench-commits: setup ## ways to make a row durable, on both databases (10 minutes)
 	$(PYTHON) -m benchmarks.commit_ways --write-docs
 
-bench-memory: setup ## memory under constant load for an hour
+bench-memory: setup ## memory under constant load (80 minutes)
 	$(PYTHON) -m benchmarks.memory_soak --minutes 80 --rate 40 --write-docs
 
 calibrate: setup ## how often claims are false, by simulation (30 minutes)
