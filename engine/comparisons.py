@@ -129,7 +129,7 @@ def _always_valid(
     shown = [observed.log_e_max(metric.name, index, claim) for claim in ("better", "worse")]
     p_value = min(1.0, math.exp(-(max(shown) - math.log(2.0))))
     return AlwaysValid(
-        e_value=two_sided_e_value(observed, metric.name, index),
+        e_value=capped_e_value(log_e),
         log_e_value=log_e,
         p_value=p_value,
         p_value_adjusted=min(1.0, p_value * compared),
@@ -150,13 +150,13 @@ def _why_no_interval(is_readable: bool, is_sample: bool) -> str | None:
     return None
 
 
-def two_sided_e_value(observed: Observed, metric: str, index: int) -> float:
-    """Evidence now that an arm differs from the control; beyond e^700 it is e^700."""
-    return math.exp(min(two_sided_log_e(observed, metric, index), LARGEST_LOG))
+def capped_e_value(log_e: float) -> float:
+    """The e-value of its logarithm; beyond e^700 it is e^700."""
+    return math.exp(min(log_e, LARGEST_LOG))
 
 
 def two_sided_log_e(observed: Observed, metric: str, index: int) -> float:
-    """Half of the wealth bets on better, half on worse."""
+    """Logarithm of the evidence now that an arm differs: half of the wealth bets on better, half on worse."""
     logs = []
     for claim in ("better", "worse"):
         wealth = observed.log_wealth(metric, index, claim)

@@ -106,8 +106,8 @@ def _check_columns(table: Any, columns: Columns) -> None:
 def _summed(frame: Any, table: Any, columns: Columns) -> tuple[list[Row], list[Row]]:
     """The one pass over the data: the sums by arm, allocation and segment, and the ends of each metric's values.
 
-    What is in memory is asked for the ends of whole columns, in a twentieth of the time of the sums. A second look at
-    what is lazy would read it again: there they come with the sums.
+    What is in memory is asked for the ends of whole columns, apart from the groups. A second look at what is lazy
+    would read it again: there they come with the sums.
     """
     import narwhals.stable.v2 as nw
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from engine.comparisons import two_sided_e_value
+from engine.comparisons import capped_e_value, two_sided_log_e
 from engine.findings import MetricFindings
 from engine.looks import Look, looks_of
 from engine.observed import Plan
@@ -113,7 +113,7 @@ def e_value(found: MetricFindings, *, theme: str, unit: str | None) -> Any:
     for reading in findings.readings:
         observed = replace(findings.observed, tests=reading.tests)
         for index in plan.others:
-            value = max(two_sided_e_value(observed, found.metric.name, index), 1.0 / LARGEST)
+            value = max(capped_e_value(two_sided_log_e(observed, found.metric.name, index)), 1.0 / LARGEST)
             rows.append({"units": reading.units, "arm": plan.arms[index], "value": value})
     channels = arm_channels(plan.arms, plan.arms[plan.control], ground, only=others)
     return finished(
