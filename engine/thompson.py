@@ -11,6 +11,7 @@ from engine.quadrature import sum_of_others
 
 # Quadrature sums to 1 within 1e-10; a vector further off was not made by `probability_best`.
 SUM_TOLERANCE = 1e-6
+NO_EVIDENCE = 1e-12  # nats: what rounding makes of two arms that are the same
 
 
 def thompson_split(probability_best: Numbers) -> Float64[np.ndarray, " arm"]:
@@ -126,10 +127,10 @@ def transport_split(
     if mine.shape != (p.size, p.size):
         raise ValueError(f"posterior has {len(mine)} arms, probability_best {p.size}; give one per arm")
     cost = np.where(np.eye(p.size, dtype=bool), np.inf, mine + theirs)
-    closest = cost == cost.min(axis=1, keepdims=True)
+    closest = cost <= cost.min(axis=1, keepdims=True) + NO_EVIDENCE
     pair = p[:, None] * closest / closest.sum(axis=1, keepdims=True)  # leader, challenger
     whole = mine + theirs
-    share = np.divide(mine, whole, out=np.full(whole.shape, 0.5), where=whole > 0.0)
+    share = np.divide(mine, whole, out=np.full(whole.shape, 0.5), where=whole > NO_EVIDENCE)
     return _sum_to_one((pair * share).sum(axis=1) + (pair * (1.0 - share)).sum(axis=0))
 
 
