@@ -1,8 +1,9 @@
 """From counts to a full report: how long does it take, beside a peer that answers part of it?
 
 `compare` of success rates, and a `Study` of three metrics, each as a dictionary with every interval, test and
-posterior. bayesian-testing answers P(best) and the expected loss of the rates alone, by its default of 20 000
-draws.
+posterior. What an experiment looks like matters, so `compare` is asked about four of them: even numbers of calls,
+those of a bandit, ten calls each, and a decided one. bayesian-testing answers P(best) and the expected loss of the
+rates alone, by its default of 20 000 draws.
 
     python -m benchmarks.front [--rounds 5] [--write-docs]
 """
@@ -18,20 +19,24 @@ from benchmarks.rivals import Figures, Question, Rival, main, seconds_per_call, 
 ARMS = (2, 5, 20)
 OURS = "compare, one metric"
 STUDY = "Study, three metrics"
+KINDS = {"bandit": "sizes of a bandit", "first": "ten calls each", "decided": "decided"}
+SIZES = {"even": (1_500, 2_500), "bandit": (100, 3_000), "first": (8, 12), "decided": (1_500, 2_500)}
 
 
-def counts(arms: int) -> dict[str, tuple[int, int]]:
+def counts(arms: int, kind: str = "even") -> dict[str, tuple[int, int]]:
     """(successes, trials) by arm."""
     rng = np.random.default_rng(arms)
-    n = rng.integers(1_500, 2_500, arms)
-    good = rng.binomial(n, rng.normal(0.70, 0.02, arms))
+    n = rng.integers(*SIZES[kind], arms)
+    rate = rng.normal(0.70, 0.02, arms)
+    rate[-1] += 0.15 * (kind == "decided")
+    good = rng.binomial(n, rate)
     return {f"v{i + 1}": (int(x), int(m)) for i, (x, m) in enumerate(zip(good, n, strict=True))}
 
 
-def compared(arms: int) -> Callable[[], object]:
+def compared(arms: int, kind: str = "even") -> Callable[[], object]:
     import engine as ab
 
-    told_counts = counts(arms)
+    told_counts = counts(arms, kind)
     return lambda: ab.compare(told_counts, control="v1").to_dict()
 
 
@@ -87,6 +92,10 @@ QUESTION = Question(
     name="front",
     rivals={
         OURS: Rival(partial(measure, compared), ("numpy", "scipy")),
+        **{
+            f"compare, {name}": Rival(partial(measure, partial(compared, kind=kind)), ("numpy", "scipy"))
+            for kind, name in KINDS.items()
+        },
         STUDY: Rival(partial(measure, studied), ("numpy", "scipy")),
         "bayesian-testing": Rival(partial(measure, bayesian_testing), ("bayesian-testing",)),
     },

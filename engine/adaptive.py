@@ -124,8 +124,11 @@ class _Lines:
 
 def _pseudo_outcomes(moments: Moments, pi: np.ndarray, bounded: np.ndarray) -> _Lines:
     n = moments.n.astype(np.float64)
-    past_n, past_total = _before(n), _before(moments.total)
-    pool = _pool(past_n.sum(axis=-1, keepdims=True), past_total.sum(axis=-1, keepdims=True), bounded)
+    both = np.array((n, moments.total))
+    past = np.cumsum(both, axis=-2) - both  # sums over the earlier allocations
+    past_n, past_total = past
+    past_of_all = past.sum(axis=-1, keepdims=True)
+    pool = _pool(past_of_all[0], past_of_all[1], bounded)
     guess = (past_total + SHRINKAGE * pool) / (past_n + SHRINKAGE)
     strength = np.minimum(1.0 + past_n, SHRINKAGE)
     known = strength * guess + moments.total
@@ -143,70 +146,42 @@ def _pool(n: np.ndarray, total: np.ndarray, bounded: np.ndarray) -> np.ndarray:
     return np.asarray((total + 2.0 * FIRST_GUESS * bounded) / np.maximum(n + 2.0 * bounded, 1.0))
 
 
-def _before(values: np.ndarray) -> np.ndarray:
-    """Sums over the earlier allocations."""
-    return np.asarray(np.cumsum(values, axis=-2) - values)
-
-
 def _contrasts(
     lines: _Lines, moments: Moments, pi: np.ndarray, control: int, bounded: np.ndarray
 ) -> AipwEstimate:
-    """All arms at once; from here on arrays have shape (..., arm, allocation)."""
-    slope, offset, prediction = _turned(lines.slope), _turned(lines.offset), _turned(lines.prediction)
-    sums = _Sums(_turned(moments.n), _turned(moments.total), _turned(moments.total_sq))
-    n, base = sums.n.astype(np.float64), slice(control, control + 1)
-    of_control = sums.of(base)
-    served = _turned(pi) > 0.0
-    both = served & served[..., base, :]
-    mine, theirs = np.where(both, n, 0.0), np.where(both, n[..., base, :], 0.0)
-    everyone = np.where(both, n.sum(axis=-2, keepdims=True), 0.0)
-    apart = prediction - prediction[..., base, :]
-    given = _Line(slope, offset - prediction[..., base, :])
-    held = _Line(-slope[..., base, :], prediction - offset[..., base, :])
-    rest = everyone - mine - theirs
-    first = np.where(both, given.total(sums) + held.total(of_control) + rest * apart, 0.0)
-    second = np.where(both, given.squares(sums) + held.squares(of_control) + rest * apart**2, 0.0)
-    units, mine, theirs = everyone.sum(axis=-1), mine.sum(axis=-1), theirs.sum(axis=-1)
+    """All arms at once."""
+    base = slice(control, control + 1)
+    n, total, total_sq = moments.n.astype(np.float64), moments.total, moments.total_sq
+    together = (pi > 0.0) & (pi[..., base] > 0.0)
+    everyone, theirs = n.sum(axis=-1, keepdims=True) * together, n[..., base] * together
+    slope, prediction = lines.slope, lines.prediction
+    apart = prediction - prediction[..., base]
+    given = _sums(n, total, total_sq, slope, lines.offset - prediction[..., base])
+    held = _sums(
+        theirs, total[..., base], total_sq[..., base], -slope[..., base], prediction - lines.offset[..., base]
+    )
+    rest = (everyone - n - theirs) * apart
+    parts = np.array((given[0] + held[0] + rest, given[1] + held[1] + rest * apart, everyone, n, theirs))
+    # Allocations last: along that axis numpy adds pairwise and loses least.
+    parts = np.ascontiguousarray(np.swapaxes(parts * together, -1, -2)).sum(axis=-1)
+    first, second, units, mine, theirs = parts
     known = (mine > 0) & (theirs > 0) & (np.arange(pi.shape[-1]) != control)
     size = np.where(known, units, np.nan)
-    mean = first.sum(axis=-1) / size
-    variance = np.maximum(second.sum(axis=-1) / size - mean**2, 0.0) / size
+    mean = first / size
+    variance = np.maximum(second / size - mean**2, 0.0) / size
     with np.errstate(divide="ignore"):
         added = mine**-2.0 + theirs**-2.0
     variance = variance + np.where(bounded[..., 0] if bounded.ndim else bounded, added, 0.0)
     return AipwEstimate(estimate=mean, standard_error=np.sqrt(variance), n=units)
 
 
-def _turned(values: np.ndarray) -> np.ndarray:
-    """Arms before allocations: sums run over the last axis, where numpy adds pairwise and loses least."""
-    return np.ascontiguousarray(np.swapaxes(values, -1, -2))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sums:
-    """Moments, shape (..., arm, allocation)."""
-
-    n: np.ndarray
-    total: np.ndarray
-    total_sq: np.ndarray
-
-    def of(self, arms: slice) -> "_Sums":
-        return _Sums(self.n[..., arms, :], self.total[..., arms, :], self.total_sq[..., arms, :])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Line:
-    """slope y + offset, shape (..., arm, allocation)."""
-
-    slope: np.ndarray
-    offset: np.ndarray
-
-    def total(self, sums: _Sums) -> np.ndarray:
-        return np.asarray(self.slope * sums.total + sums.n * self.offset)
-
-    def squares(self, sums: _Sums) -> np.ndarray:
-        mixed = 2.0 * self.slope * self.offset * sums.total
-        return np.asarray(self.slope**2 * sums.total_sq + mixed + sums.n * self.offset**2)
+def _sums(
+    n: np.ndarray, total: np.ndarray, total_sq: np.ndarray, slope: np.ndarray, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of slope y + offset over n outcomes y, and of its square."""
+    turned = slope * total
+    found = turned + n * offset
+    return found, slope * slope * total_sq + offset * (turned + found)
 
 
 def _probabilities(values: Numbers) -> Float64[np.ndarray, "..."]:

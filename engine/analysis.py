@@ -84,7 +84,7 @@ def analyse(metric: Metric, observed: Observed, running: np.ndarray) -> Analysis
     level = 1.0 - observed.plan.alpha
     posterior = posterior_of(metric, observed)
     better = turned(metric, posterior)
-    best = best_among(running, better)
+    best = best_among(running, better, asked_more=True)
     return Analysis(
         metric=metric,
         units=observed.tally.units.sum(axis=0),

@@ -48,17 +48,25 @@ def turned(metric: Metric, posterior: Posterior) -> Posterior:
     return NormalPosterior(-posterior.mean, posterior.sd)
 
 
-def best_among(wanted: np.ndarray, posterior: Posterior) -> BestArm:
-    """Which of the wanted arms, a mask, is the best; `posterior` with higher as better; nan for the others.
+def best_among(wanted: np.ndarray, posterior: Posterior, *, asked_more: bool = False) -> BestArm:
+    """Which of the wanted arms, a mask, is the best; nan for the others.
 
     A mean without data has no posterior: it is left out, so that a new arm does not hide what is known of the
     others.
+
+    Parameters
+    ----------
+    posterior : With higher as better.
+    asked_more : Whether it will be asked about arms and the control as well: then its lattice pays.
     """
     best = np.full(wanted.shape, np.nan)
     loss = np.full(wanted.shape, np.nan)
     if isinstance(posterior, BetaPosterior):
         if wanted.any():
-            among = beta_comparison.best_arm(posterior.alpha[wanted], posterior.beta[wanted])
+            lattice = posterior.lattice if asked_more else None
+            among = beta_comparison.best_arm(
+                posterior.alpha[wanted], posterior.beta[wanted], lattice and lattice.of(wanted)
+            )
             best[wanted], loss[wanted] = among.probability, among.loss
         return BestArm(best, loss)
     known = wanted & np.isfinite(posterior.sd)
@@ -92,6 +100,9 @@ def _by_period(statistics: Statistics, period: np.ndarray) -> Statistics:
 
 
 def _any_by_period(served: np.ndarray, period: np.ndarray) -> np.ndarray:
-    out = np.zeros((int(period[-1]) + 1, served.shape[1]), dtype=bool)
+    places = int(period[-1]) + 1
+    if places == period.size:
+        return served
+    out = np.zeros((places, served.shape[1]), dtype=bool)
     np.logical_or.at(out, period, served)
     return out

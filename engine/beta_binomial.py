@@ -4,15 +4,19 @@ Everything is quadrature on the logit scale, no sampling: the same counts give t
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from scipy import special
 
 from engine import beta_comparison
+from engine.beta_blunt import blunt_quantiles
 from engine.beta_comparison import Against, against_control, mean_difference
 from engine.beta_difference import difference_quantile, ratio_quantile
+from engine.beta_lattice import Lattice, lattice_of
 from engine.beta_pairs import lift_quantiles
+from engine.beta_table import BetaTable, beta_table, is_ordinary
 from engine.checks import (
     Numbers,
     check_arm,
@@ -26,7 +30,7 @@ from engine.statistics import BinaryCounts, Interval
 SMALLEST_SHAPE = 0.01
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class BetaPosterior:
     """One Beta distribution per arm: what is known about its success rate.
 
@@ -82,6 +86,21 @@ class BetaPosterior:
         """Standard deviation of the success rate, shape (arm,)."""
         n = self.alpha + self.beta
         return np.asarray(np.sqrt(self.alpha / n * (self.beta / n) / (n + 1.0)))
+
+    @cached_property
+    def ordinary(self) -> Bool[np.ndarray, " arm"]:
+        """Arms that have a place in `table`."""
+        return is_ordinary(self.alpha, self.beta)
+
+    @cached_property
+    def table(self) -> BetaTable:
+        """Distribution functions of the ordinary arms."""
+        return beta_table(self.alpha[self.ordinary], self.beta[self.ordinary])
+
+    @cached_property
+    def lattice(self) -> Lattice | None:
+        """All arms on one lattice of points; None where that would not do, see `lattice_of`."""
+        return lattice_of(self.table) if self.ordinary.all() else None
 
     def quantile(self, probability: float) -> Float64[np.ndarray, " arm"]:
         """Success rate that lies above `probability` of the posterior mass, shape (arm,)."""
@@ -325,8 +344,7 @@ def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.
     arms = posterior.alpha.size
     check_arm(control, arms=arms)
     shapes = list(zip(posterior.alpha.tolist(), posterior.beta.tolist(), strict=True))
-    rows = lift_quantiles(posterior.alpha, posterior.beta, control, tail)
-    rows[control] = 0.0
+    rows = _quantiles(posterior, control, tail)
     for arm in np.flatnonzero(np.isnan(rows).any(axis=1)).tolist():
         pair = shapes[control], shapes[arm]
         absolute = [difference_quantile(*pair, tail, upper=upper) for upper in (False, True)]
@@ -347,6 +365,22 @@ def lift(posterior: BetaPosterior, *, control: int, confidence_level: float = 0.
     )
 
 
+def _quantiles(posterior: BetaPosterior, control: int, tail: float) -> Float64[np.ndarray, "arm 5"]:
+    """Both ends of the difference, median and both ends of the ratio; nan for what is left to the slow way."""
+    rows = np.full((posterior.alpha.size, 5), np.nan)
+    known = posterior.ordinary
+    if known[control]:
+        base = int(known[:control].sum())
+        found = lift_quantiles(posterior.table, base, tail)
+        found[base] = 0.0
+        few = np.flatnonzero(np.isnan(found).any(axis=1))
+        if few.size:
+            found[few] = blunt_quantiles(posterior.table, base, few, tail)
+        rows[known] = found
+    rows[control] = 0.0
+    return rows
+
+
 def _shape_parameter(values: Numbers, name: str) -> Float64[np.ndarray, " arm"]:
     array = np.atleast_1d(finite_numbers(values, name=name))
     if array.ndim != 1 or array.size == 0:
@@ -357,4 +391,4 @@ def _shape_parameter(values: Numbers, name: str) -> Float64[np.ndarray, " arm"]:
 
 
 def _against(posterior: BetaPosterior, control: int) -> Against:
-    return against_control(posterior.alpha, posterior.beta, control)
+    return against_control(posterior.alpha, posterior.beta, control, posterior.lattice)

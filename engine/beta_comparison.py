@@ -1,27 +1,33 @@
 """Which of several Beta posteriors is best, each against the control, and the expected losses.
 
-Every integral is a sum over the nodes of one table of densities and tails; the probabilities must sum to 1.
+Every integral is a sum over the points of one lattice, where the arms have one (`beta_lattice`), or over the nodes
+of one table of densities and tails; the probabilities must sum to 1.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
+from engine.beta_lattice import Lattice
 from engine.beta_logit import Sketch, Tables, tabulate
 from engine.beta_overlap import solve_overlap
-from engine.beta_versus import solve_versus
 from engine.checks import check_arm
 from engine.quadrature import TOLERANCE, sum_of_others
 
 type Shapes = Float64[np.ndarray, " arm"]
 
-# Within these one sweep keeps 11 digits of a P(best) and of the leader's loss.
-HOPELESS = 1e-13
-CERTAIN = 1.0 - 1e-5
-# From here on one sweep keeps 11 digits of a P(better), and its loss to 8 digits or 1e-14, whichever is less exact.
-FAINT = 1e-13
+
+class _Trust(NamedTuple):
+    """A P(best) of `least` at least has 10 digits, and the leader's loss as long as its P(best) is `most` at most."""
+
+    least: float
+    most: float
+
+
+OF_SWEEP, OF_LATTICE = _Trust(1e-13, 1.0 - 1e-5), _Trust(1e-10, 1.0 - 1e-8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,31 +49,34 @@ class Against:
     gap: float
 
 
-def best_arm(alpha: Shapes, beta: Shapes) -> Best:
+def best_arm(alpha: Shapes, beta: Shapes, lattice: Lattice | None = None) -> Best:
     """P(best) and expected loss. All losses follow from the leader's: loss_i - loss_j = mean_j - mean_i.
 
     The leader's own is the integral of F_leader (1 - prod F_others): all terms are positive, so it keeps
     its digits when tiny, where E[max] - mean would cancel.
 
-    One sweep over the overlap of the arms answers all but the hopeless arms, and a loss when the leader is all
-    but certain: these live outside of it, and a table of their own keeps their digits.
+    The lattice, or without one a sweep over the overlap of the arms, answers all but the hopeless arms, and a loss
+    when the leader is all but certain: a table of their own keeps their digits.
     """
     leader = int((alpha / (alpha + beta)).argmax())
     behind = -mean_difference(alpha, beta, leader)
     if alpha.size == 1:
         return Best(np.ones(1), np.zeros(1), 0.0)
-    near = solve_overlap(alpha, beta, leader)
-    gap = abs(float(near.probability.sum()) - 1.0)
+    if lattice is None:
+        (near, regret), trust = solve_overlap(alpha, beta, leader), OF_SWEEP
+    else:
+        (near, regret), trust = lattice.best(leader), OF_LATTICE
+    gap = abs(float(near.sum()) - 1.0)
     if not gap <= TOLERANCE:
         return _best_of_whole_table(alpha, beta, leader, behind)
-    hopeless, certain = near.probability < HOPELESS, bool(near.probability[leader] > CERTAIN)
+    hopeless, certain = near < trust.least, bool(near[leader] > trust.most)
     if not certain and not hopeless.any():
-        return Best(near.probability, near.loss + behind, gap)
+        return Best(near, regret + behind, gap)
     faint, loss = _outside(alpha, beta, leader, hopeless, certain)
-    probability = near.probability.copy()
+    probability = near.copy()
     probability[hopeless] = faint
     if not certain:
-        return Best(probability, near.loss + behind, gap)
+        return Best(probability, regret + behind, gap)
     probability[leader] = 0.0
     probability[leader] = 1.0 - probability.sum()
     return Best(probability, loss + behind, gap)
@@ -109,38 +118,33 @@ def _integrands(arms: Sketch, leader: int) -> np.ndarray:
     return np.vstack([best, arms.log_below[leader] + rival + arms.log_dx])
 
 
-def against_control(alpha: Shapes, beta: Shapes, control: int) -> Against:
-    """Each arm with the control alone; the gap is the largest of all.
+def against_control(alpha: Shapes, beta: Shapes, control: int, lattice: Lattice | None = None) -> Against:
+    """Each arm with the control alone; as above, the loss is integrated for the one that leads.
 
-    Eight arms share a table: it must resolve both tails of every pair, and one for 100 arms between 10 and
-    10^8 trials would take a gigabyte.
+    A lattice answers all but what is nearly impossible, for which tables of their own keep the digits. Eight arms
+    share one: it must resolve both tails of every pair, and one for 100 arms between 10 and 10^8 trials would
+    take a gigabyte.
     """
     c = check_arm(control, arms=alpha.size)
-    better, worse, loss, gap = np.full(alpha.size, 0.5), np.full(alpha.size, 0.5), np.zeros(alpha.size), 0.0
-    others = np.delete(np.arange(alpha.size), c)
+    found = _from_lattice(lattice, mean_difference(alpha, beta, c), c)
+    unsure = np.minimum(found.better, found.worse) < OF_LATTICE.least
+    unsure[c] = False
+    others = np.flatnonzero(unsure)
     for start in range(0, others.size, 8):
         arms = others[start : start + 8]
-        part = _against_first(alpha[np.append(c, arms)], beta[np.append(c, arms)])
-        better[arms], worse[arms], loss[arms] = part.better, part.worse, part.loss
-        gap = max(gap, part.gap)
-    return Against(better, worse, loss, gap)
+        part = _from_table(alpha[np.append(c, arms)], beta[np.append(c, arms)])
+        found.better[arms], found.worse[arms], found.loss[arms] = part.better, part.worse, part.loss
+    return found
 
 
-def _against_first(alpha: Shapes, beta: Shapes) -> Against:
-    """All later arms against the first; as above, the loss is integrated for the one that leads.
-
-    One sweep answers all but what is nearly impossible, for which a table of its own keeps the digits.
-    """
-    lead = mean_difference(alpha, beta, 0)[1:]
-    better, worse, regret = solve_versus(alpha, beta, lead >= 0.0)
-    found = _of_both_sides(better, worse, regret, lead)
-    unsure = (np.abs(better + worse - 1.0) > TOLERANCE) | (np.minimum(better, worse) < FAINT)
-    if not unsure.any():
-        return found
-    asked = np.append(0, 1 + np.flatnonzero(unsure))
-    exact = _from_table(alpha[asked], beta[asked])
-    for part, other in ((found.better, exact.better), (found.worse, exact.worse), (found.loss, exact.loss)):
-        part[unsure] = other
+def _from_lattice(lattice: Lattice | None, lead: Shapes, control: int) -> Against:
+    """What the lattice knows; where there is none, or it misses a sum of 1, nothing."""
+    nothing = np.zeros(lead.size)
+    found = Against(nothing, nothing.copy(), nothing.copy(), 0.0)
+    if lattice is not None:
+        near = _of_both_sides(*lattice.against(control, lead >= 0.0), lead)
+        found = near if near.gap <= TOLERANCE else found
+    found.better[control], found.worse[control], found.loss[control] = 0.5, 0.5, 0.0
     return found
 
 

@@ -30,16 +30,20 @@ def log_density(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.ndarra
     Taken relative to the peak at logit(alpha / (alpha + beta)), because the textbook form
     alpha log x + beta log(1 - x) - betaln loses 1e-7 at 10^8 trials; this one loses 1e-12.
     """
-    return np.asarray(_log_peak(alpha, beta) - nats_below_peak(alpha, beta, t))
+    return np.asarray(log_peak(alpha, beta) - nats_below_peak(alpha, beta, t))
 
 
 def nats_below_peak(alpha: np.ndarray, beta: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """How far the log density at `t` lies below its peak: n KL(mean, x), never negative.
+    """How far the log density at `t` lies below its peak: n KL(mean, x), never negative."""
+    return nats_at(alpha, beta, np.asarray(t - np.log(alpha / beta)))
+
+
+def nats_at(alpha: np.ndarray, beta: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The same at the distance `place` from the peak, to the right if positive.
 
     The smaller shape carries the formula: with the larger one 10^8 * 40 nats would cancel.
     """
-    delta = t - np.log(alpha / beta)
-    delta = np.where(alpha <= beta, delta, -delta)
+    delta = np.where(alpha <= beta, 1.0, -1.0) * place
     shape = np.minimum(alpha, beta)
     n = alpha + beta
     bounded = np.minimum(delta, 700.0)  # expm1 overflows at 709
@@ -84,7 +88,8 @@ def off_integer(shape: np.ndarray) -> np.ndarray:
     return np.where((shape > 1.0) & (shape < 100.0), np.nextafter(shape, np.inf), shape)
 
 
-def _log_peak(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def log_peak(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Logarithm of the density of logit(theta) at its peak."""
     n = alpha + beta
     whole, first, second = stirling_remainder(np.array((n, alpha, beta)))
     return np.asarray(0.5 * np.log(alpha / n * beta / (2.0 * np.pi)) + whole - first - second)
@@ -121,6 +126,28 @@ def alive_interval(
     far_enough = np.maximum((depth >= nats).sum(axis=0), 1)
     low, high = peak + distance * 0.8 ** (far_enough - 1.0)
     return np.asarray(low), np.asarray(high)
+
+
+def reach(alpha: np.ndarray, beta: np.ndarray, nats: float) -> np.ndarray:
+    """Places of both ends as seen from the peak, shape (2, arm): the density there is e^-nats of it, or less.
+
+    Newton on the nats below the peak, which are convex: from outside no step falls short. The first guess is
+    outside, see `alive_interval`, and often good enough.
+    """
+    inner, outer = np.array((beta, alpha)), np.array((alpha, beta))
+    n = alpha + beta
+    share = inner / n
+    d = np.sqrt(2.0 * nats * n / (alpha * beta)) + nats / outer
+    for _ in range(60):
+        bounded = np.minimum(d, 700.0)
+        growth = np.expm1(bounded)
+        ratio = 1.0 + share * growth
+        depth = n * np.log(ratio) - inner * bounded + outer * (d - bounded)
+        if depth.max() < 1.4 * nats:
+            break
+        d -= (depth - nats) / (inner * ((growth + 1.0) / ratio - 1.0))
+    d[0] *= -1.0
+    return np.asarray(d)
 
 
 def widest_panel(panels: Panels, sharpness: np.ndarray, core: tuple[float, float]) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy import special
 
-from engine.beta_logit import PANEL_LOGITS, PANEL_SD, log_density, off_integer
+from engine.beta_logit import PANEL_LOGITS, PANEL_SD, log_density, off_integer, reach
 from engine.quadrature import FROM_LEFT, FROM_RIGHT, NODES, WEIGHTS
 
 # The sweep ends where densities are e^-60 = 9e-27 of their peak.
@@ -25,14 +25,6 @@ WIDEST_LOGITS = 400.0  # e^(half of it) must be a float64
 
 TO_NODES = np.ascontiguousarray(FROM_LEFT.T)
 FROM_NODES = np.ascontiguousarray(FROM_RIGHT.T)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Overlap:
-    """P(best) of all arms, and the expected loss of the leader."""
-
-    probability: Float64[np.ndarray, " arm"]
-    loss: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +42,8 @@ class Sweep:
 
 def solve_overlap(
     alpha: Float64[np.ndarray, " arm"], beta: Float64[np.ndarray, " arm"], leader: int
-) -> Overlap:
-    """Integrate over the overlap.
+) -> tuple[Float64[np.ndarray, " arm"], float]:
+    """P(best) of all arms, and the expected loss of the leader.
 
     Each arm's F is its value at the left end plus what has been swept since: all terms are positive, so small
     values keep their digits, and the incomplete beta function is asked once per arm instead of once per node.
@@ -75,13 +67,13 @@ def solve_overlap(
     first = _integral_of_below(
         float(alpha[leader]), float(beta[leader]), sweep.low, float(start[leader]), float(heights[leader, 0])
     )
-    return Overlap(probability, first + loss)
+    return probability, first + loss
 
 
 def _sweep(alpha: np.ndarray, beta: np.ndarray) -> Sweep:
     """Panels of 1.8 standard deviations of the sharpest arm that has not ended, as in `beta_logit`."""
     peak, n = np.log(alpha / beta), alpha + beta
-    ends = peak + reach(alpha, beta)
+    ends = peak + reach(alpha, beta, END_NATS)
     low, high = float(ends[0].max()), float(ends[1].max())
     order = ends[1].argsort()
     sharpest = np.maximum.accumulate(n[order][::-1])[::-1].tolist()
@@ -90,28 +82,6 @@ def _sweep(alpha: np.ndarray, beta: np.ndarray) -> Sweep:
     half = 0.5 * (edges[1:] - edges[:-1])
     width = float(special.expit(high) - special.expit(low))
     return Sweep(low, width, edges[:-1] + half, half, half[:, None] * NODES)
-
-
-def reach(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Distance of both ends from the peak, shape (2, arm).
-
-    Newton on the nats below the peak, which are convex: from outside no step falls short. The first guess is
-    outside, see `alive_interval`, and often good enough.
-    """
-    inner, outer = np.array((beta, alpha)), np.array((alpha, beta))
-    n = alpha + beta
-    share = inner / n
-    d = np.sqrt(2.0 * END_NATS * n / (alpha * beta)) + END_NATS / outer
-    for _ in range(60):
-        bounded = np.minimum(d, 700.0)
-        growth = np.expm1(bounded)
-        ratio = 1.0 + share * growth
-        nats = n * np.log(ratio) - inner * bounded + outer * (d - bounded)
-        if nats.max() < 1.4 * END_NATS:
-            break
-        d -= (nats - END_NATS) / (inner * ((growth + 1.0) / ratio - 1.0))
-    d[0] *= -1.0
-    return np.asarray(d)
 
 
 def _edges(

@@ -1,27 +1,25 @@
-"""Quantiles of the differences and ratios of many pairs of ordinary Beta posteriors at once.
+"""Quantiles of the differences and ratios of many pairs of Beta posteriors with some units of either kind, at once.
 
-`beta_difference` solves any pair, one quantile at a time, in half a millisecond. Ordinary pairs, with some units
-of either kind, need less: the density of one arm on the logit scale is so smooth that the trapezoid rule at two
-points a standard deviation is exact to 1e-15, and the other arm's distribution function comes from a table that
-is made once for all questions (`beta_table`). Every answer is checked on a second grid between the points of the
-first; what misses is left to the other module.
+`beta_difference` solves any pair, one quantile at a time, in two milliseconds. These need less: the density of one
+arm on the logit scale is so smooth that the trapezoid rule at two points a standard deviation is exact to 1e-15, and
+the other arm's distribution function comes from a table that is made once for all questions (`beta_table`). Every
+answer is checked on a second grid between the points of the first; what misses is left to the other modules.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from scipy import special
 
-from engine.beta_logit import alive_interval, nats_below_peak
-from engine.beta_table import BetaTable, beta_table
+from engine.beta_logit import nats_at, reach
+from engine.beta_table import LEAST_TAIL, BetaTable
 
-LEAST_SHAPE = 5.0  # below, a shifted arm ends where the other still has mass, and the rule loses its digits
-LEAST_SD = 1e-4  # below, x + d rounded to 1e-16 is a visible part of it
-LEAST_TAIL = 1e-4
+LEAST_SHAPE = 5.0  # below, a shifted arm ends where the other still has mass, and even points lose digits
 POINTS_PER_SD = 2.0
 NATS = 34.0  # e^-34 = 2e-15 of the peak: less than that of the mass is left out
 TURNS = 5
+ROOT_OF_TWO_PI = np.sqrt(2.0 * np.pi)
 # Of a standard deviation: how far the answers of both grids may lie apart. Where x + d ends within the bulk of x,
 # the integrand has a kink, and they do.
 NEAR = 3e-12
@@ -35,13 +33,10 @@ type AtPoints = Float64[np.ndarray, "pair question point"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Arms:
-    """Ordinary arms: their distribution functions, and two grids of points with weights that sum to 1."""
+class _Grids:
+    """Two grids of rates for each arm, one between the points of the other; the weights of each sum to 1."""
 
-    alpha: Arms
-    beta: Arms
-    table: BetaTable
-    grids: Float64[np.ndarray, "grid arm point"]
+    rates: Float64[np.ndarray, "grid arm point"]
     weights: Float64[np.ndarray, "grid arm point"]
 
 
@@ -62,7 +57,7 @@ class _Problems:
     scale: Answers
 
 
-def lift_quantiles(alpha: Arms, beta: Arms, control: int, tail: float) -> Float64[np.ndarray, "arm 5"]:
+def lift_quantiles(table: BetaTable, control: int, tail: float) -> Float64[np.ndarray, "arm 5"]:
     """Both ends of arm - control, then median and both ends of arm / control - 1.
 
     Parameters
@@ -74,39 +69,32 @@ def lift_quantiles(alpha: Arms, beta: Arms, control: int, tail: float) -> Float6
     Shape (arm, 5), to 1e-12 of their standard deviation; nan for the control and wherever this module is not
     sure of that.
     """
-    out = np.full((alpha.size, 5), np.nan)
-    ordinary = _ordinary(alpha, beta)
-    if tail < LEAST_TAIL or not ordinary[control] or ordinary.sum() < 2:
+    out = np.full((table.alpha.size, 5), np.nan)
+    known = np.minimum(table.alpha, table.beta) >= LEAST_SHAPE
+    if tail < LEAST_TAIL or not known[control] or known.sum() < 2:
         return out
-    known = np.flatnonzero(ordinary)
-    arms, base = _arms(alpha[known], beta[known]), int(np.searchsorted(known, control))
-    found = _solved(arms, base, np.array([tail, 1.0 - tail, 0.5, tail, 1.0 - tail]))
+    wanted = np.array([tail, 1.0 - tail, 0.5, tail, 1.0 - tail])
+    found = _solved(table.of(known), int(known[:control].sum()), wanted)
     found[:, DIFFERENCES:] = np.expm1(found[:, DIFFERENCES:])
-    out[np.delete(known, base)] = found
+    known[control] = False
+    out[known] = found
     return out
 
 
-def _ordinary(alpha: Arms, beta: Arms) -> Bool[np.ndarray, " arm"]:
-    n = alpha + beta
-    sd = np.sqrt(alpha * beta / (n + 1.0)) / n
-    return np.asarray((np.minimum(alpha, beta) >= LEAST_SHAPE) & (sd >= LEAST_SD))
-
-
-def _arms(alpha: Arms, beta: Arms) -> _Arms:
-    """Tables, and two grids, one between the points of the other."""
-    low, high = alive_interval(alpha, beta, NATS)
-    sd = np.sqrt(1.0 / alpha + 1.0 / beta)
+def _grids(table: BetaTable) -> _Grids:
+    low, high = reach(table.alpha, table.beta, NATS)
+    sd = np.sqrt(1.0 / table.alpha + 1.0 / table.beta)
     points = int(np.ceil(((high - low) * POINTS_PER_SD / sd).max())) + 1
-    place = (np.array([[0.25], [0.75]]) + np.arange(points)) / points
-    u = low[:, None] + (high - low)[:, None] * place[:, None, :]
-    weight = np.exp(-nats_below_peak(alpha[:, None], beta[:, None], u))
-    weight /= weight.sum(axis=-1, keepdims=True)
-    return _Arms(alpha, beta, beta_table(alpha, beta, low, high), special.expit(u), weight)
+    along = (np.array([[0.25], [0.75]]) + np.arange(points)) / points
+    place = low[:, None] + (high - low)[:, None] * along[:, None, :]
+    weights = np.exp(-nats_at(table.alpha[:, None], table.beta[:, None], place))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return _Grids(special.expit(table.peak[:, None] + place), weights)
 
 
-def _cumulants(arms: _Arms) -> Float64[np.ndarray, "2 4 arm"]:
+def _cumulants(table: BetaTable) -> Float64[np.ndarray, "2 4 arm"]:
     """The first four of theta, and of log theta."""
-    a, b = arms.alpha, arms.beta
+    a, b = table.alpha, table.beta
     n = a + b
     variance = a * b / (n * n * (n + 1.0))
     third = 2.0 * a * b * (b - a) / (n**3 * (n + 1.0) * (n + 2.0))
@@ -119,10 +107,10 @@ def _cumulants(arms: _Arms) -> Float64[np.ndarray, "2 4 arm"]:
     )
 
 
-def _solved(arms: _Arms, control: int, wanted: np.ndarray) -> Answers:
+def _solved(table: BetaTable, control: int, wanted: np.ndarray) -> Answers:
     """The quantiles of arm against control; the sharper one of both carries the grid."""
-    index = np.delete(np.arange(arms.alpha.size), control)
-    cumulants = _cumulants(arms)[IS_RATIO].transpose(1, 2, 0)  # each of shape (arm, question)
+    index = np.flatnonzero(np.arange(table.alpha.size) != control)
+    cumulants = _cumulants(table)[IS_RATIO].transpose(1, 2, 0)  # each of shape (arm, question)
     mine, theirs = cumulants[:, index], cumulants[:, control, None]
     swapped = mine[1] < theirs[1]
     variance, fourth = mine[1] + theirs[1], mine[3] + theirs[3]
@@ -137,7 +125,7 @@ def _solved(arms: _Arms, control: int, wanted: np.ndarray) -> Answers:
         start=sign * guess,
         scale=scale,
     )
-    return np.asarray(sign * _iterated(arms, problems))
+    return np.asarray(sign * _iterated(table, problems))
 
 
 def _cornish_fisher(z: np.ndarray, skewness: np.ndarray, excess: np.ndarray) -> np.ndarray:
@@ -146,16 +134,20 @@ def _cornish_fisher(z: np.ndarray, skewness: np.ndarray, excess: np.ndarray) -> 
     return np.asarray(z + (z * z - 1.0) / 6.0 * skewness + bend)
 
 
-def _iterated(arms: _Arms, problems: _Problems) -> Answers:
-    """Steps of third order, each on the other one of two grids, until one confirms what the last one found."""
+def _iterated(table: BetaTable, problems: _Problems) -> Answers:
+    """Steps, each on the other one of two grids, until one confirms what the last one found."""
+    grids = _grids(table)
     t, miss, first = problems.start, np.full(problems.start.shape, np.inf), None
     for turn in range(TURNS):
-        weight = arms.weights[turn % 2][problems.carrier]
-        y = _shifted(arms.grids[turn % 2][problems.carrier], t)
-        apart = problems.goal - _mean(arms.table.below(problems.other, y), weight)
+        weight = grids.weights[turn % 2].take(problems.carrier, axis=0)
+        y = _shifted(grids.rates[turn % 2].take(problems.carrier, axis=0), t)
+        place = np.log(y / (1.0 - y)) - table.peak[problems.other][..., None]
+        below = np.vecdot(table.below(problems.other, place), weight)
+        apart = problems.goal - below
         if first is not None and (np.abs(apart / first) < NEAR * problems.scale).all():
             return np.asarray(t + apart / first)  # the last slope is as good as a new one
-        first, move = _move(arms, problems.other, y, weight, apart)
+        first, bend = _slopes(table, problems.other, y, weight)
+        move = _step(problems.goal, below, first, bend)
         move = np.minimum(np.maximum(move, -problems.scale), problems.scale)
         t, miss = t + move, np.abs(move) / problems.scale
     return np.where(miss < NEAR, t, np.nan)
@@ -168,28 +160,22 @@ def _shifted(x: AtPoints, t: Answers) -> AtPoints:
     return np.asarray(np.minimum(np.maximum(x, 1e-30), 1.0 - 1e-16))
 
 
-def _move(
-    arms: _Arms, other: np.ndarray, y: AtPoints, weight: AtPoints, apart: Answers
-) -> tuple[Answers, Answers]:
-    """The slope, and the way to where the Taylor series of third order meets the goal."""
-    c, d = arms.alpha[other][..., None] - 1.0, arms.beta[other][..., None] - 1.0
-    log_norm = special.betaln(arms.alpha, arms.beta)[other][..., None]
+def _slopes(table: BetaTable, other: np.ndarray, y: AtPoints, weight: AtPoints) -> tuple[Answers, Answers]:
+    """The derivative of the mean by t, and the half of the second one as a part of it."""
+    c, d = table.alpha[other][..., None] - 1.0, table.beta[other][..., None] - 1.0
+    log_norm = special.betaln(table.alpha, table.beta)[other][..., None]
     rest = 1.0 - y
     mass = weight * np.exp(c * np.log(y) + d * np.log(rest) - log_norm)
-    once = np.array(y)  # the first derivative of y by t, and of a ratio the second and third as well
+    once = np.array(y)  # the derivative of y by t, and of a ratio the second as well
     once[:, :DIFFERENCES] = 1.0
-    again = IS_RATIO[:, None]
-    left, right = c / y, d / rest
-    steep = (left - right) * once
-    bend = steep * steep - (left / y + right / rest) * (once * once)
     mass *= once
     first = mass.sum(axis=-1)
-    halves = _mean(mass, steep + again) / (2.0 * first)
-    sixths = _mean(mass, bend + again * (3.0 * steep + 1.0)) / (6.0 * first)
-    s = apart / first
-    return first, s - halves * s * s + (2.0 * halves * halves - sixths) * s**3
+    return first, np.vecdot(mass, (c / y - d / rest) * once + IS_RATIO[:, None]) / (2.0 * first)
 
 
-def _mean(values: AtPoints, weight: AtPoints) -> Answers:
-    """Sum over the points."""
-    return np.asarray(np.einsum("...i,...i->...", values, weight))
+def _step(goal: Answers, below: Answers, first: Answers, bend: Answers) -> Answers:
+    """To where the Taylor series of second order of the normal score, which is all but a line, meets the goal's."""
+    score = special.ndtri(np.minimum(np.maximum(below, 1e-15), 1.0 - 1e-15))
+    steep = first * ROOT_OF_TWO_PI * np.exp(0.5 * score * score)
+    step = (special.ndtri(goal) - score) / steep
+    return np.asarray(step - (bend + 0.5 * score * steep) * step * step)

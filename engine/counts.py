@@ -215,6 +215,8 @@ def in_order(labels: Iterable[Any]) -> list[Any]:
     ['v1', 'v2', 'v10']
     """
     everything = list(labels)
+    if len(everything) < 2:
+        return everything
     try:
         return sorted(everything, key=lambda label: _parts(label) if isinstance(label, str) else label)
     except TypeError:  # of several types

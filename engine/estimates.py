@@ -63,7 +63,7 @@ def estimates_of(metrics: Sequence[Metric], observed: Observed) -> dict[str, Est
     # Units that had no chance have no weight; the sample ratio says that they are there.
     moments = [where_served(item, served).as_moments() for item in statistics]
     found = aipw_estimate(
-        Moments.derived(*(np.stack([getattr(item, part) for item in moments]) for part in PARTS)),
+        Moments.derived(*(np.array([getattr(item, part) for item in moments]) for part in PARTS)),
         observed.probability,
         control=plan.control,
         in_unit_interval=[metric.kind != "amount" for metric in metrics],
@@ -93,4 +93,4 @@ def _behind(
 
 def _both(counts: np.ndarray, together: np.ndarray, control: int) -> np.ndarray:
     """Of each arm and of the control beside it, shape (2, arm), while both were served."""
-    return np.stack([(counts * together).sum(axis=0), (counts[:, [control]] * together).sum(axis=0)])
+    return np.asarray(np.array((counts * together, counts[:, [control]] * together)).sum(axis=1))

@@ -177,11 +177,12 @@ class Findings:
         """Everything, ready for JSON: the parts of the HTTP report that need nothing but counts."""
         conclusion, plan = self.conclusion, self.plan
         by_metric = {name: item.summaries() for name, item in conclusion.analyses.items()}
+        units = self.observed.tally.units.sum(axis=0).tolist()
         return {
             "goal": plan.goal,
             "control": plan.arms[plan.control],
             "alpha": plan.alpha,
-            "variants": [self._variant(index, by_metric) for index in range(len(plan.arms))],
+            "variants": [self._variant(index, units[index], by_metric) for index in range(len(plan.arms))],
             "comparisons": [_plain(item) for item in conclusion.comparisons],
             "sample_ratio": _plain(conclusion.sample_ratio),
             "guardrails": [_plain(item) for item in conclusion.guardrails],
@@ -219,15 +220,19 @@ class Findings:
     def _repr_html_(self) -> str:
         return as_html(self.conclusion, self.metrics)
 
-    def _variant(self, index: int, by_metric: Mapping[str, Sequence[MetricSummary]]) -> dict[str, Any]:
+    def _variant(
+        self, index: int, units: int, by_metric: Mapping[str, Sequence[MetricSummary]]
+    ) -> dict[str, Any]:
+        plan = self.plan
         summaries = {name: items[index] for name, items in by_metric.items()}
-        goal, claim = summaries[self.plan.goal], self.conclusion.claims.get(self.plan.arms[index])
+        arm, goal, is_live = plan.arms[index], summaries[plan.goal], bool(plan.live[index])
+        claim = self.conclusion.claims.get(arm)
         return {
-            "key": self.plan.arms[index],
-            "is_control": index == self.plan.control,
-            "live": bool(self.plan.live[index]),
-            "paused": bool(self.plan.live[index]) and claim is not None and claim.is_out,
-            "units": int(self.observed.tally.units[:, index].sum()),
+            "key": arm,
+            "is_control": index == plan.control,
+            "live": is_live,
+            "paused": is_live and claim is not None and claim.is_out,
+            "units": units,
             "missing": goal.missing,
             "metrics": {name: _plain(summary) for name, summary in summaries.items()},
             "probability_best": goal.probability_best,

@@ -167,8 +167,9 @@ class Study:
 
     def plan(self, counts: Counts) -> Plan:
         """Arms and levels of the experiment that these counts are of."""
-        arms = tuple(self.arms or counts.arms)
-        _check_arms(arms, counts.arms, self.control)
+        counted = counts.arms
+        arms = tuple(self.arms or counted)
+        _check_arms(arms, counted, self.control)
         others = len(arms) - 1
         per_arm, _ = units_per_arm(
             self.goal,

@@ -109,5 +109,7 @@ def periods_of(
     n: Int64[np.ndarray, "allocation arm"], probability: Float64[np.ndarray, "allocation arm"]
 ) -> Int64[np.ndarray, " allocation"]:
     """Allocations merged into periods by the goal's outcomes `n`, at most about 60 of them."""
+    if n.shape[0] == 1:
+        return np.zeros(1, dtype=np.int64)
     least = max(LEAST_PER_ARM, int(n.sum()) // (MOST_PERIODS * n.shape[1]))
     return merge_allocations(n, probability > 0.0, least=least)

@@ -75,10 +75,10 @@ def z_test(counts: BinaryCounts, *, control: int, confidence_level: float = 0.95
     """
     level = check_confidence_level(confidence_level)
     arm, base, own, empty = _pairs(counts, control)
+    n, successes = _sides(arm, base)
     estimate = _exact_difference(arm, base)
-    statistic = np.where(empty, np.nan, _pooled_z(estimate, arm, base))
-    z = float(-ndtri((1.0 - level) / 2))
-    lower, upper = _mee_limits(estimate, arm, base, z)
+    statistic = np.where(empty, np.nan, _pooled_z(estimate, n, successes))
+    lower, upper = _mee_limits(estimate, n, successes, float(-ndtri((1.0 - level) / 2)))
     unknown = empty | own
     return ZTest(
         estimate=np.where(empty, np.nan, estimate),
@@ -87,7 +87,7 @@ def z_test(counts: BinaryCounts, *, control: int, confidence_level: float = 0.95
         statistic=statistic,
         p_value=erfc(np.abs(statistic) / np.sqrt(2.0)),
         log10_p=np.minimum((np.log(2.0) + log_ndtr(-np.abs(statistic))) / np.log(10.0), 0.0),
-        small_counts=_has_small_cell(arm, base) & ~own,
+        small_counts=(_has_small_cell(n, successes) | empty) & ~own,
         confidence_level=level,
     )
 
@@ -180,10 +180,7 @@ def _wilson_upper(counts: BinaryCounts, z: float) -> np.ndarray:
 def _pairs(counts: BinaryCounts, control: int) -> tuple[BinaryCounts, BinaryCounts, np.ndarray, np.ndarray]:
     arms = counts.n.shape[-1]
     check_arm(control, arms=arms)
-    base = BinaryCounts.derived(
-        np.broadcast_to(counts.n[..., [control]], counts.n.shape),
-        np.broadcast_to(counts.successes[..., [control]], counts.n.shape),
-    )
+    base = BinaryCounts.derived(counts.n[..., [control]], counts.successes[..., [control]])
     return counts, base, np.arange(arms) == control, (counts.n == 0) | (base.n == 0)
 
 
@@ -197,25 +194,29 @@ def _exact_difference(arm: BinaryCounts, base: BinaryCounts) -> np.ndarray:
     return np.asarray((x1 * n0 - x0 * n1) / np.maximum(n1 * n0, 1), dtype=np.float64)
 
 
-def _pooled_z(estimate: np.ndarray, arm: BinaryCounts, base: BinaryCounts) -> np.ndarray:
-    n1, n0 = arm.n.astype(np.float64), base.n.astype(np.float64)
-    good = arm.successes.astype(np.float64) + base.successes
-    bad = arm.flipped().successes.astype(np.float64) + base.flipped().successes
-    information = np.zeros_like(n1)
-    np.divide(n1 * n0 * (n1 + n0), good * bad, out=information, where=(good > 0) & (bad > 0))
+def _sides(arm: BinaryCounts, base: BinaryCounts) -> tuple[np.ndarray, np.ndarray]:
+    """Units and successes as float64, shape (side, ..., arm): each arm, and the control beside it."""
+    counts = np.empty((2, 2, *arm.n.shape))
+    counts[:, 0], counts[:, 1] = (arm.n, arm.successes), (base.n, base.successes)
+    return counts[0], counts[1]
+
+
+def _pooled_z(estimate: np.ndarray, n: np.ndarray, successes: np.ndarray) -> np.ndarray:
+    good, bad = successes[0] + successes[1], (n[0] - successes[0]) + (n[1] - successes[1])
+    information = np.zeros_like(estimate)
+    weight = n[0] * n[1] * (n[0] + n[1])
+    np.divide(weight, good * bad, out=information, where=(good > 0) & (bad > 0))
     return np.asarray(estimate * np.sqrt(information))
 
 
-def _has_small_cell(arm: BinaryCounts, base: BinaryCounts) -> np.ndarray:
-    n1, n0 = arm.n.astype(np.float64), base.n.astype(np.float64)
-    good = arm.successes.astype(np.float64) + base.successes
-    rarer = np.minimum(good, n1 + n0 - good)
-    small = np.minimum(n1, n0) * rarer < SMALL_CELL * (n1 + n0)
-    return np.asarray(small | (arm.n == 0) | (base.n == 0))
+def _has_small_cell(n: np.ndarray, successes: np.ndarray) -> np.ndarray:
+    good, both = successes[0] + successes[1], n[0] + n[1]
+    rarer = np.minimum(good, both - good)
+    return np.asarray(np.minimum(n[0], n[1]) * rarer < SMALL_CELL * both)
 
 
 def _mee_limits(
-    estimate: np.ndarray, arm: BinaryCounts, base: BinaryCounts, z: float
+    estimate: np.ndarray, n: np.ndarray, successes: np.ndarray, z: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Differences d at which the score test of "rate - control's rate = d" has exactly |z|.
 
@@ -226,8 +227,6 @@ def _mee_limits(
     cannot miss. The usual way, a root search in d over the roots of Farrington and Manning's cubic (1990,
     Statist. Med. 9, appendix), loses digits where the cubic's roots meet.
     """
-    n = np.array((arm.n, base.n), dtype=np.float64)
-    successes = np.array((arm.successes, base.successes), dtype=np.float64)
     good, bad = successes / np.maximum(n, 1.0), (n - successes) / np.maximum(n, 1.0)
     # Axes (side, direction, ..., arm). Upwards the arm's rate rises and the control's falls, that is, its rate
     # of failures rises.
@@ -244,18 +243,22 @@ def _reach(n: np.ndarray, rate: np.ndarray, rest: np.ndarray, z: float) -> np.nd
         m = ((z * z + n) / rest).min(axis=0)
         least = 2.0 * z / np.sqrt((1.0 / n).sum(axis=0))
     can_move = np.isfinite(m)  # 1 against 0 cannot differ more
-    # Begun at Wald's limit, s_i = m p_i (1 - p_i) / n_i, half of the steps are saved.
+    spread, tilt = rate * rest, rest - rate
+    # Begun where a series in m says, m s_i = m^2 spread_i / n_i (1 + m tilt_i / n_i), most steps are saved.
     with np.errstate(divide="ignore", invalid="ignore"):  # nan without a unit
-        wald = z / np.sqrt((rate * rest / n).sum(axis=0))
+        variance = spread / n
+        square = variance[0] + variance[1]
+        wald = z / np.sqrt(square)
+        bent = (variance * tilt / n).sum(axis=0)
+        guess = wald * (1.0 - 0.5 * wald * bent / square)
     most = np.where(can_move, m, 1.0)
     least = np.minimum(least, most)
-    m = np.minimum(np.maximum(np.where(np.isnan(wald), most, wald), least), most)
-    spread, tilt = rate * rest, rest - rate
+    m = np.minimum(np.maximum(np.where(np.isnan(guess), most, guess), least), most)
     for _ in range(100):
         value, slope = (part[0] + part[1] for part in _moved(n, spread, tilt, m))
         step = np.where(can_move & (slope > 0), (value - z * z) / np.where(slope > 0, slope, 1.0), 0.0)
         m = np.minimum(np.maximum(m - step, least), most)
-        if (np.abs(step) <= 1e-10 * m).all():  # the error after a step is about its square
+        if (np.abs(step) <= 1e-7 * m).all():  # the error after a step is about its square
             break
     return np.asarray(np.where(can_move, z * z / m, 0.0))
 

@@ -28,7 +28,7 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant("statistics", "np.maximum(n - 1.0, 0.0))", "np.maximum(n, 0.0))", ("statistics", "means")),
     Mutant("proportions", "np.log(2.0) + log_ndtr", "log_ndtr"),
-    Mutant("proportions", "n1 * n0 * (n1 + n0), good", "n1 * n0 * (n1 + n0 - 1.0), good"),
+    Mutant("proportions", "n[1] * (n[0] + n[1])\n", "n[1] * (n[0] + n[1] - 1.0)\n"),
     Mutant("proportions", "/ (2.0 * (n + z * z))", "/ (2.0 * n + z * z)"),
     Mutant("proportions", "of_base.upper - base.rate)", "base.rate - of_base.lower)"),
     Mutant("means", "share**2 / np.maximum(n - 1.0, 1.0)", "share**2 / np.maximum(n, 1.0)"),
@@ -50,9 +50,7 @@ MUTANTS = [
     Mutant("beta_overlap", "    entry[:, 1:] += start[:, None]\n", "", ("beta_binomial",)),
     Mutant("beta_overlap", "* below + math.exp(log_density) / n", "* below", ("beta_binomial",)),
     Mutant("beta_overlap", "x * below - alpha / n *", "x * below -", ("beta_binomial",)),
-    Mutant(
-        "beta_overlap", "Overlap(probability, first + loss)", "Overlap(probability, loss)", ("beta_binomial",)
-    ),
+    Mutant("beta_overlap", "probability, first + loss", "probability, loss", ("beta_binomial",)),
     Mutant(
         "beta_overlap",
         "if loss * LOSS_DIGITS < missed",
@@ -66,10 +64,18 @@ MUTANTS = [
         ("beta_binomial",),
     ),
     Mutant(
-        "beta_versus", "below[1:] * above[0], below[0]", "below[0] * above[1:], below[1:]", ("beta_laws",)
+        "beta_lattice", "np.where(leads, ahead, behind)", "np.where(leads, behind, ahead)", ("beta_laws",)
     ),
-    Mutant("beta_table", "np.cumsum(mass, axis=1) - mass", "np.cumsum(mass, axis=1)"),
+    Mutant("beta_lattice", "np.expm1(rivals)", "np.expm1(logs.sum(axis=0))", ("beta_laws",)),
+    Mutant("beta_lattice", "POINTS_PER_SD = 3.0", "POINTS_PER_SD = 1.5", ("beta_laws",)),
+    Mutant("beta_lattice", "MOST_ARMS = 20", "MOST_ARMS = 2_000", ("beta_laws",)),
+    Mutant("beta_table", "mass[:, :0:-1].cumsum", "mass[:, ::-1][:, 1:].cumsum"),
+    Mutant("beta_table", "WITHIN = 0.7", "WITHIN = 0.0"),
     Mutant("beta_pairs", "1.0 - wanted, wanted", "wanted, wanted"),
+    Mutant("beta_blunt", "is_turned, under, over", "is_turned, over, under"),
+    Mutant("beta_blunt", "is_turned = sd[arm] < sd[control]", "is_turned = sd[arm] > sd[control]"),
+    Mutant("beta_blunt", "POINTS_PER_SD = 2.0", "POINTS_PER_SD = 1.0"),
+    Mutant("beta_blunt", "outside[:, 0] + np", "np"),
     Mutant(
         "normal_comparison",
         "loss + float(shortfall(mean[leader] - low",
@@ -114,7 +120,7 @@ MUTANTS = [
     Mutant("adaptive", "np.maximum(strength + n - 1.0", "np.maximum(strength + n"),
     Mutant("adaptive", "np.minimum(1.0 + past_n", "np.minimum(2.0 + past_n"),
     Mutant("adaptive", "np.minimum(1.0 + past_n, SHRINKAGE)", "1.0 + past_n"),
-    Mutant("adaptive", "rest * apart**2", "rest * apart"),
+    Mutant("adaptive", "rest * apart, everyone", "rest, everyone"),
     Mutant("adaptive", "- mean**2, 0.0) / size", ", 0.0) / size"),
     Mutant("adaptive", "mine**-2.0 + theirs**-2.0", "mine**-2.0 + theirs**-1.0"),
     Mutant(

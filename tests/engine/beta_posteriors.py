@@ -3,9 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from engine.beta_binomial import (
-    BetaPosterior,
-)
+from engine.beta_binomial import BetaPosterior
 
 TINY = 1e-300
 sizes = st.sampled_from([0, 1, 3, 10, 200, 5_000, 10**6, 10**8])
@@ -28,4 +26,17 @@ def posteriors(draw, least=2, most=6):
         rate = draw(st.sampled_from([float(np.clip(near, 0, 1)), draw(st.floats(0, 1))]))
         good = round(n * rate)
         pairs.append((good + prior, n - good + prior))
+    return posterior_of(pairs)
+
+
+@st.composite
+def ordinary_posteriors(draw, least=2, most=6):
+    """Arms with some units of either kind, sizes within a hundred of each other, rates up to far apart."""
+    rate, n = draw(st.sampled_from([0.02, 0.1, 0.5, 0.8, 0.98])), 10.0 ** draw(st.floats(1.5, 5.0))
+    sd = np.sqrt(rate * (1.0 - rate) / n)
+    pairs = []
+    for _ in range(draw(st.integers(least, most))):
+        units = n * 10.0 ** draw(st.floats(-1.0, 1.0))
+        own = float(np.clip(rate + draw(st.floats(-5.0, 5.0)) * sd, 0.001, 0.999))
+        pairs.append((5.0 + units * own, 5.0 + units * (1.0 - own)))
     return posterior_of(pairs)

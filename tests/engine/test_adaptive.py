@@ -248,6 +248,17 @@ def test_cutting_an_allocation_in_two_hardly_matters():
     assert cut.n[1] == whole.n[1] == 2000
 
 
+def test_a_long_history_does_not_hold_on_to_what_it_knew():
+    """After ten thousand calls at 20 % come two thousand at 80 %, under an even split: what was known is outvoted.
+
+    The error is that of the plain difference, n pq / n^2 for either arm of either time, and little more.
+    """
+    counts = BinaryCounts(n=[[5_000, 5_000], [1_000, 1_000]], successes=[[1_000, 1_000], [800, 800]])
+    found = aipw_estimate(counts, [[0.5, 0.5], [0.5, 0.5]], control=0)
+    plain = np.sqrt(2.0 * (5_000 + 1_000) * 0.2 * 0.8) / 6_000
+    assert plain < found.standard_error[1] < 1.02 * plain
+
+
 def test_a_hundred_successes_of_a_hundred_are_no_certainty():
     counts = BinaryCounts(n=[[100, 400]], successes=[[100, 400]])
     found = aipw_estimate(counts, [[0.2, 0.8]], control=0)
