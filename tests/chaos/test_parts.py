@@ -65,6 +65,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
     program = [sys.executable, str(ROOT / "tests" / "chaos" / "supervisor.py"), str(path), *command]
     with subprocess.Popen(program, cwd=tmp_path) as process:
         wait_until(lambda: (tmp_path / "child").exists() and bool((tmp_path / "child").read_text()))
+        wait_until(path.exists)  # which the supervisor writes after it started the shell
         yield path
         process.terminate()
 
