@@ -14,7 +14,7 @@ from engine import beta_comparison
 from engine.beta_blunt import blunt_quantiles
 from engine.beta_comparison import Against, against_control, mean_difference
 from engine.beta_difference import difference_quantile, ratio_quantile
-from engine.beta_lattice import Lattice, lattice_of
+from engine.beta_lattice import MOST_ARMS, Lattice, lattice_of
 from engine.beta_pairs import lift_quantiles
 from engine.beta_table import BetaTable, beta_table, is_ordinary
 from engine.checks import (
@@ -99,8 +99,10 @@ class BetaPosterior:
 
     @cached_property
     def lattice(self) -> Lattice | None:
-        """All arms on one lattice of points; None where that would not do, see `lattice_of`."""
-        return lattice_of(self.table) if self.ordinary.all() else None
+        """All arms on one lattice of points; None where they are too many or too unlike."""
+        if self.alpha.size > MOST_ARMS or not self.ordinary.all():
+            return None
+        return lattice_of(self.table)
 
     def quantile(self, probability: float) -> Float64[np.ndarray, " arm"]:
         """Success rate that lies above `probability` of the posterior mass, shape (arm,)."""

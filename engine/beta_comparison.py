@@ -62,10 +62,7 @@ def best_arm(alpha: Shapes, beta: Shapes, lattice: Lattice | None = None) -> Bes
     behind = -mean_difference(alpha, beta, leader)
     if alpha.size == 1:
         return Best(np.ones(1), np.zeros(1), 0.0)
-    if lattice is None:
-        (near, regret), trust = solve_overlap(alpha, beta, leader), OF_SWEEP
-    else:
-        (near, regret), trust = lattice.best(leader), OF_LATTICE
+    near, regret, trust = _near(alpha, beta, leader, lattice)
     gap = abs(float(near.sum()) - 1.0)
     if not gap <= TOLERANCE:
         return _best_of_whole_table(alpha, beta, leader, behind)
@@ -80,6 +77,15 @@ def best_arm(alpha: Shapes, beta: Shapes, lattice: Lattice | None = None) -> Bes
     probability[leader] = 0.0
     probability[leader] = 1.0 - probability.sum()
     return Best(probability, loss + behind, gap)
+
+
+def _near(alpha: Shapes, beta: Shapes, leader: int, lattice: Lattice | None) -> tuple[Shapes, float, _Trust]:
+    """P(best) and the leader's loss, and how far they can be trusted: from the lattice, else from the sweep."""
+    if lattice is not None:
+        near, regret = lattice.best(leader)
+        if abs(float(near.sum()) - 1.0) <= TOLERANCE:
+            return near, regret, OF_LATTICE
+    return *solve_overlap(alpha, beta, leader), OF_SWEEP
 
 
 def _outside(

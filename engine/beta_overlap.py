@@ -23,12 +23,12 @@ SMALLEST_LOGIT = -600.0
 LOSS_DIGITS = 3e-12
 WIDEST_LOGITS = 400.0  # e^(half of it) must be a float64
 
-TO_NODES = np.ascontiguousarray(FROM_LEFT.T)
-FROM_NODES = np.ascontiguousarray(FROM_RIGHT.T)
+_TO_NODES = np.ascontiguousarray(FROM_LEFT.T)
+_FROM_NODES = np.ascontiguousarray(FROM_RIGHT.T)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
+class _Sweep:
     """Panels on the logit scale: where they begin and how much of the rates' scale they cover; their centres, half
     widths and offsets of the nodes from the centres.
     """
@@ -51,12 +51,12 @@ def solve_overlap(
     sweep = _sweep(alpha, beta)
     a, b = alpha[:, None], beta[:, None]
     heights = log_density(a, b, np.concatenate(((sweep.low,), sweep.centre)))
-    mass = panel_mass(a, b, sweep, heights[:, 1:])
+    mass = _panel_mass(a, b, sweep, heights[:, 1:])
     start = _below(alpha, beta, sweep.low, heights[:, 0])
-    below = swept(mass, TO_NODES, start)
+    below = _swept(mass, _TO_NODES, start)
     log_below = np.log(below)
     others = log_below.sum(axis=0) - log_below
-    probability = panel_sums(mass * np.exp(others)).sum(axis=1)
+    probability = _panel_sums(mass * np.exp(others)).sum(axis=1)
     t = sweep.centre[:, None] + sweep.offset
     dx = (special.expit(t) * special.expit(-t) * WEIGHTS * sweep.half[:, None]).ravel()
     below_leader = below[leader].ravel() * dx
@@ -70,7 +70,7 @@ def solve_overlap(
     return probability, first + loss
 
 
-def _sweep(alpha: np.ndarray, beta: np.ndarray) -> Sweep:
+def _sweep(alpha: np.ndarray, beta: np.ndarray) -> _Sweep:
     """Panels of 1.8 standard deviations of the sharpest arm that has not ended, as in `beta_logit`."""
     peak, n = np.log(alpha / beta), alpha + beta
     ends = peak + reach(alpha, beta, END_NATS)
@@ -81,7 +81,7 @@ def _sweep(alpha: np.ndarray, beta: np.ndarray) -> Sweep:
     edges = np.array(_edges(low, high, ends[1][order].tolist(), sharpest, core))
     half = 0.5 * (edges[1:] - edges[:-1])
     width = float(special.expit(high) - special.expit(low))
-    return Sweep(low, width, edges[:-1] + half, half, half[:, None] * NODES)
+    return _Sweep(low, width, edges[:-1] + half, half, half[:, None] * NODES)
 
 
 def _edges(
@@ -96,21 +96,21 @@ def _edges(
         while ends[arm] <= t:
             arm += 1
         beyond = max(core[0] - t, t - core[1], 0.0)
-        width = min(PANEL_LOGITS + 0.25 * beyond, WIDEST_LOGITS, resolved_width(t, sharpest[arm]))
+        width = min(PANEL_LOGITS + 0.25 * beyond, WIDEST_LOGITS, _resolved_width(t, sharpest[arm]))
         if t < 0.0:  # the curvature n x (1 - x) grows towards 0: what counts is the right end
-            width = min(width, resolved_width(min(t + width, 0.0), sharpest[arm]))
+            width = min(width, _resolved_width(min(t + width, 0.0), sharpest[arm]))
         t += width
         edges.append(t)
     return edges
 
 
-def resolved_width(t: float, n: float) -> float:
+def _resolved_width(t: float, n: float) -> float:
     """How wide a panel at `t` may be for an arm of `n` units that is alive there."""
     tail = math.exp(-min(abs(t), 600.0))
     return PANEL_SD * (1.0 + tail) / math.sqrt(n * tail)
 
 
-def panel_mass(alpha: np.ndarray, beta: np.ndarray, sweep: Sweep, height: np.ndarray) -> np.ndarray:
+def _panel_mass(alpha: np.ndarray, beta: np.ndarray, sweep: _Sweep, height: np.ndarray) -> np.ndarray:
     """Density times half the panel's width, shape (arm, panel, 16).
 
     Around the centre c of a panel all arms share one curve, so that the logarithms are those of one arm:
@@ -127,11 +127,11 @@ def panel_mass(alpha: np.ndarray, beta: np.ndarray, sweep: Sweep, height: np.nda
     return np.asarray(np.exp(mass))
 
 
-def swept(mass: np.ndarray, to_nodes: np.ndarray, start: np.ndarray) -> np.ndarray:
+def _swept(mass: np.ndarray, to_nodes: np.ndarray, start: np.ndarray) -> np.ndarray:
     """What has been swept when each node is reached, `start` included; shape (arm, panel, 16)."""
     entry = np.empty(mass.shape[:2])
     entry[:, 0] = start
-    panel_sums(mass)[:, :-1].cumsum(axis=1, out=entry[:, 1:])
+    _panel_sums(mass)[:, :-1].cumsum(axis=1, out=entry[:, 1:])
     entry[:, 1:] += start[:, None]
     reached = (mass.reshape(-1, NODES.size) @ to_nodes).reshape(mass.shape)
     reached += entry[:, :, None]
@@ -142,12 +142,12 @@ def swept(mass: np.ndarray, to_nodes: np.ndarray, start: np.ndarray) -> np.ndarr
 def _log_below_rivals(mass: np.ndarray, below: np.ndarray, leader: int) -> np.ndarray:
     """Logarithm of the product of the rivals' F, exact near 0; shape (panel, 16)."""
     mass, below = np.delete(mass, leader, axis=0), np.delete(below, leader, axis=0)
-    above = swept(mass[:, ::-1], FROM_NODES, np.zeros(mass.shape[0]))[:, ::-1]
+    above = _swept(mass[:, ::-1], _FROM_NODES, np.zeros(mass.shape[0]))[:, ::-1]
     rising, falling = np.log(np.minimum(below, 0.5)), np.log1p(-np.minimum(above, 0.5))
     return np.asarray(np.where(below < 0.5, rising, falling).sum(axis=0))
 
 
-def panel_sums(heights: np.ndarray) -> np.ndarray:
+def _panel_sums(heights: np.ndarray) -> np.ndarray:
     """Integral over each panel, where `heights` have its half width in them; shape (arm, panel)."""
     return np.asarray((heights.reshape(-1, NODES.size) @ WEIGHTS).reshape(heights.shape[:2]))
 

@@ -15,7 +15,7 @@ from scipy import special
 from engine.beta_logit import nats_at, reach
 from engine.beta_table import LEAST_TAIL, BetaTable
 
-LEAST_SHAPE = 5.0  # below, a shifted arm ends where the other still has mass, and even points lose digits
+LEAST_FOR_PAIRS = 5.0  # below, a shifted arm ends where the other still has mass, and even points lose digits
 POINTS_PER_SD = 2.0
 NATS = 34.0  # e^-34 = 2e-15 of the peak: less than that of the mass is left out
 TURNS = 5
@@ -70,7 +70,7 @@ def lift_quantiles(table: BetaTable, control: int, tail: float) -> Float64[np.nd
     sure of that.
     """
     out = np.full((table.alpha.size, 5), np.nan)
-    known = np.minimum(table.alpha, table.beta) >= LEAST_SHAPE
+    known = np.minimum(table.alpha, table.beta) >= LEAST_FOR_PAIRS
     if tail < LEAST_TAIL or not known[control] or known.sum() < 2:
         return out
     wanted = np.array([tail, 1.0 - tail, 0.5, tail, 1.0 - tail])

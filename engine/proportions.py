@@ -11,6 +11,7 @@ from engine.statistics import BinaryCounts, Interval
 
 # Below 5 expected in a cell the pooled test misses its level: at n = 50, p = .02 its size is .013, not .05.
 SMALL_CELL = 5.0
+SMALLEST = 1e-300  # a level of 1e-17 has a z of 0
 FLOATS_ARE_EXACT = 9e7  # the product of two counts below has at most 53 bits
 
 
@@ -252,7 +253,7 @@ def _reach(n: np.ndarray, rate: np.ndarray, rest: np.ndarray, z: float) -> np.nd
         bent = (variance * tilt / n).sum(axis=0)
         guess = wald * (1.0 - 0.5 * wald * bent / square)
     most = np.where(can_move, m, 1.0)
-    least = np.minimum(least, most)
+    least = np.minimum(np.maximum(least, SMALLEST), most)
     m = np.minimum(np.maximum(np.where(np.isnan(guess), most, guess), least), most)
     for _ in range(100):
         value, slope = (part[0] + part[1] for part in _moved(n, spread, tilt, m))

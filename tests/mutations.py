@@ -63,12 +63,10 @@ MUTANTS = [
         "special.expit(t) * WEIGHTS",
         ("beta_binomial",),
     ),
-    Mutant(
-        "beta_lattice", "np.where(leads, ahead, behind)", "np.where(leads, behind, ahead)", ("beta_laws",)
-    ),
-    Mutant("beta_lattice", "np.expm1(rivals)", "np.expm1(logs.sum(axis=0))", ("beta_laws",)),
-    Mutant("beta_lattice", "POINTS_PER_SD = 3.0", "POINTS_PER_SD = 1.5", ("beta_laws",)),
-    Mutant("beta_lattice", "MOST_ARMS = 20", "MOST_ARMS = 2_000", ("beta_laws",)),
+    Mutant("beta_lattice", "np.where(leads, ahead, behind)", "np.where(leads, behind, ahead)"),
+    Mutant("beta_lattice", "np.expm1(rivals)", "np.expm1(logs.sum(axis=0))"),
+    Mutant("beta_lattice", "POINTS_PER_SD = 4.5", "POINTS_PER_SD = 3.0"),
+    Mutant("beta_lattice", "MOST_ARMS = 20", "MOST_ARMS = 2_000"),
     Mutant("beta_table", "mass[:, :0:-1].cumsum", "mass[:, ::-1][:, 1:].cumsum"),
     Mutant("beta_table", "WITHIN = 0.7", "WITHIN = 0.0"),
     Mutant("beta_pairs", "1.0 - wanted, wanted", "wanted, wanted"),

@@ -1,7 +1,5 @@
 """Laws of Beta posteriors, and what happens at their edges."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from engine import beta_comparison
 from engine.beta_binomial import (
     BetaPosterior,
-    against,
     best_arm,
     expected_loss,
     expected_loss_against,
@@ -21,16 +18,12 @@ from engine.beta_binomial import (
 )
 from engine.beta_logit import Sketch, Tables, tabulate
 from engine.statistics import BinaryCounts
-from tests.engine.beta_posteriors import TINY, ordinary_posteriors, posterior_of, posteriors
-
-MISSED = np.zeros(1), 0.0  # by a sweep that finds nothing
+from tests.engine.beta_posteriors import TINY, posterior_of, posteriors
 
 
-def without_lattice(arms: BetaPosterior) -> BetaPosterior:
-    """The same arms, left to the sweep and the tables."""
-    alone = BetaPosterior(arms.alpha, arms.beta)
-    alone.__dict__["lattice"] = None
-    return alone
+def missed(alpha: np.ndarray, *_: object) -> tuple[np.ndarray, float]:
+    """A sweep that finds nothing."""
+    return np.zeros(alpha.size), 0.0
 
 
 # --- laws -------------------------------------------------------------------------------------------------
@@ -241,9 +234,10 @@ def test_shapes_of_different_lengths_are_refused():
 
 def test_a_table_that_misses_a_sum_of_one_is_refined_and_then_refused(monkeypatch):
     """The check that stands behind every probability: a wrong first table is repaired, a wrong last one refused."""
-    arms = without_lattice(posterior_of([(30, 10), (28, 12)]))
+    arms = posterior_of([(30, 10), (28, 12)])
+    arms.__dict__["lattice"] = None  # leave P(better) to the tables
     right = probability_best(arms)
-    monkeypatch.setattr(beta_comparison, "solve_overlap", lambda *_: MISSED)
+    monkeypatch.setattr(beta_comparison, "solve_overlap", missed)
 
     def spoil(least):
         def spoiled(alpha, beta, integrands, *, fineness=1.0):
@@ -273,51 +267,16 @@ def test_a_sweep_that_misses_a_sum_of_one_is_replaced_by_the_whole_table(monkeyp
     assert repaired.expected_loss.tolist() == pytest.approx(right.expected_loss.tolist(), rel=1e-11)
 
 
-def test_a_lattice_that_misses_a_sum_of_one_is_replaced_by_the_tables():
-    arms = posterior_of([(30, 10), (28, 12), (9, 6)])
-    spoiled = replace(arms.lattice, mass=arms.lattice.mass * (1.0 + 1e-9))
-    found = beta_comparison.best_arm(arms.alpha, arms.beta, spoiled)
-    assert found.probability.tolist() == pytest.approx(probability_best(arms).tolist(), rel=1e-11)
-    assert found.loss.tolist() == pytest.approx(expected_loss(arms).tolist(), rel=1e-11)
-    pairs, right = (
-        beta_comparison.against_control(arms.alpha, arms.beta, 0, spoiled),
-        against(arms, control=0),
-    )
-    for part in ("better", "worse", "loss"):
-        assert getattr(pairs, part).tolist() == pytest.approx(getattr(right, part).tolist(), rel=1e-11), part
-
-
 @settings(max_examples=40)
-@given(st.one_of(posteriors(most=8), ordinary_posteriors(most=8)))
-def test_the_lattice_the_sweep_and_the_whole_table_agree(arms):
-    """Three ways to the same integrals, and to three kinds of tails."""
-    ways = [beta_comparison.best_arm(arms.alpha, arms.beta, lattice) for lattice in (arms.lattice, None)]
+@given(posteriors(most=8))
+def test_the_sweep_and_the_whole_table_agree(arms):
+    """Two ways to the same integrals: F summed up along the sweep, F from the incomplete beta function per panel."""
+    found = best_arm(arms)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(beta_comparison, "solve_overlap", lambda *_: MISSED)
+        patch.setattr(beta_comparison, "solve_overlap", missed)
         whole = best_arm(arms)
-    for way in ways:
-        assert way.probability.tolist() == pytest.approx(whole.probability.tolist(), rel=1e-10, abs=TINY)
-        assert way.loss.tolist() == pytest.approx(whole.expected_loss.tolist(), rel=1e-9, abs=TINY)
-
-
-@settings(max_examples=40)
-@given(ordinary_posteriors(most=8))
-def test_the_lattice_and_the_tables_of_the_pairs_agree(arms):
-    found, whole = against(arms, control=0), against(without_lattice(arms), control=0)
-    # The lattice adds up the loss, which keeps fewer digits where it is tiny; of arms that are all but apart the
-    # table tells the size, which depends on who shares it.
-    for part, least in (("better", 1e-150), ("worse", 1e-150), ("loss", 1e-14)):
-        wanted = getattr(whole, part).tolist()
-        assert getattr(found, part).tolist() == pytest.approx(wanted, rel=1e-10, abs=least), part
-
-
-def test_a_lattice_is_for_some_twenty_arms_that_are_about_as_sharp():
-    """Else the fast way would be there for nobody, or wrong for many."""
-    assert posterior_of([(700, 300), (720, 280), (60, 40)]).lattice is not None
-    assert posterior_of([(700, 300), (1, 1)]).lattice is None
-    assert posterior_of([(7e5, 3e5), (7, 3)]).lattice is None
-    assert posterior_of([(700, 300)] * 20).lattice is not None
-    assert posterior_of([(700, 300)] * 21).lattice is None
+    assert found.probability.tolist() == pytest.approx(whole.probability.tolist(), rel=1e-10, abs=TINY)
+    assert found.expected_loss.tolist() == pytest.approx(whole.expected_loss.tolist(), rel=1e-9, abs=TINY)
 
 
 def test_the_density_of_every_arm_integrates_to_one():

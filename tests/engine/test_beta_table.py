@@ -7,16 +7,18 @@ from hypothesis import strategies as st
 from scipy import special
 
 from engine.beta_logit import nats_at, small_tail, tails
-from engine.beta_table import BetaTable, beta_table
+from engine.beta_table import BetaTable, beta_table, is_ordinary
 from engine.quadrature import NODES
 
-shape = st.floats(0.0, 5.0).map(lambda power: 10.0**power)
+shape = st.floats(-0.04, 7.0).map(lambda power: 10.0**power)
+pair = st.tuples(shape, shape).filter(lambda both: bool(is_ordinary(*(np.array([part]) for part in both))[0]))
+pairs = st.lists(pair, min_size=1, max_size=4)
 
 
-@given(st.lists(st.tuples(shape, shape), min_size=1, max_size=4), st.floats(0.0, 1.0))
+@given(pairs, st.floats(0.0, 1.0))
 @settings(max_examples=50)
 def test_the_table_is_the_incomplete_beta_function(shapes, part):
-    alpha, beta = (np.array(pair) for pair in zip(*shapes, strict=True))
+    alpha, beta = (np.array(part) for part in zip(*shapes, strict=True))
     table = beta_table(alpha, beta)
     place = np.concatenate([np.linspace(-1.0, 1.0, 41) * part, [-700.0, 700.0]])
     place = np.broadcast_to(place, (alpha.size, place.size))
@@ -25,7 +27,7 @@ def test_the_table_is_the_incomplete_beta_function(shapes, part):
     assert np.abs(table.below(np.arange(alpha.size), place) - exact).max() < 2e-12
 
 
-@given(st.lists(st.tuples(shape, shape), min_size=1, max_size=4), st.floats(2.0, 20.0))
+@given(pairs, st.floats(2.0, 20.0))
 @example([(576.0, 6.0)], 20.0)  # so skewed that its short tail is four times as sharp as its peak
 @example([(1.0, 1_000.0)], 16.0)
 @settings(max_examples=50)
