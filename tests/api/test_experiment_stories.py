@@ -78,12 +78,15 @@ def test_an_experiment_says_all_that_was_asked_for(shared: RunningServer):
 
 
 def test_experiments_are_listed_by_status(shared: RunningServer):
-    start(shared, "listed")
-    shared.manager.patch("/experiments/listed/stop")
-    for status, expected in (("running", False), ("stopped", True)):
+    for key in ("listed-running", "listed-stopped"):
+        start(shared, key)
+    shared.manager.patch("/experiments/listed-stopped/stop")
+    for status, other in (("running", "stopped"), ("stopped", "running")):
         found = shared.manager.get("/experiments", params={"status": status}).json()
         assert {item["status"] for item in found} == {status}
-        assert ("listed" in {item["key"] for item in found}) is expected
+        keys = {item["key"] for item in found}
+        assert f"listed-{status}" in keys
+        assert f"listed-{other}" not in keys
 
 
 def test_a_prompt_has_one_running_experiment_and_a_key_one_experiment(shared: RunningServer):
