@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine.findings import Findings
     from engine.front import Study, compare
     from engine.guardrails import guardrail_status
-    from engine.hierarchical import Sampler, fit_segments, prior_predictive
+    from engine.hierarchical import fit_segments, prior_predictive
     from engine.looks import Look, looks_of
     from engine.means import WelchTest, welch_test
     from engine.metrics import Amount, Binary, Metric, Score
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from engine.proportions import ZTest, newcombe_interval, wilson_interval, z_test
     from engine.sample_ratio import SampleRatioTest, sample_ratio_test
     from engine.segment_fit import SegmentsFit, UnreliableFit
+    from engine.segment_sampling import Sampler
     from engine.sequential import EProcess, confidence_sequence
     from engine.simulated_policy import Policy
     from engine.simulation import History, Scenario, simulate
@@ -146,7 +147,7 @@ _MODULE_OF = {
     "PolicyValue": "off_policy",
     "SampleRatioTest": "sample_ratio",
     "SampleSize": "power",
-    "Sampler": "hierarchical",
+    "Sampler": "segment_sampling",
     "Scenario": "simulation",
     "Score": "metrics",
     "SegmentsFit": "segment_fit",

@@ -21,19 +21,9 @@ from engine.checks import (
 )
 from engine.segment_fit import SegmentsFit, UnreliableFit
 from engine.segment_quadrature import integrated
+from engine.segment_sampling import Sampler, sampled
 from engine.segment_trials import trials_of
 from engine.statistics import BinaryCounts, Moments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampler:
-    """How `method="nuts"` draws: each chain keeps `draws` after `tune`, and a seed gives the same again."""
-
-    draws: int = 1_000
-    tune: int = 1_000
-    chains: int = 4
-    seed: int = 0
-    target_accept: float = 0.9
 
 
 def fit_segments(
@@ -101,8 +91,6 @@ def fit_segments(
     level = check_confidence_level(confidence_level)
     shares = _weights(weights, counts)
     if method == "nuts":
-        from engine.segment_sampling import sampled  # PyMC takes seconds to import
-
         fit = sampled(trials, sampler or Sampler(), weights=shares, control=control, confidence_level=level)
     else:
         fit = integrated(trials, weights=shares, control=control, confidence_level=level)

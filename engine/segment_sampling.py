@@ -5,9 +5,10 @@ Only each arm's mean and spread are sampled; the rates of segments are conjugate
 model is compiled once per shape of the counts.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +16,20 @@ from engine.segment_fit import Diagnostics, Population, Rates, SegmentsFit, judg
 from engine.segment_trials import Trials
 from engine.statistics import Interval
 
-if TYPE_CHECKING:
-    from engine.hierarchical import Sampler
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler:
+    """How `method="nuts"` draws: each chain keeps `draws` after `tune`, and a seed gives the same again."""
+
+    draws: int = 1_000
+    tune: int = 1_000
+    chains: int = 4
+    seed: int = 0
+    target_accept: float = 0.9
 
 
 def sampled(
-    trials: Trials, sampler: "Sampler", *, weights: np.ndarray, control: int, confidence_level: float
+    trials: Trials, sampler: Sampler, *, weights: np.ndarray, control: int, confidence_level: float
 ) -> SegmentsFit:
     """Everything that a fit holds; see `hierarchical.fit_segments`."""
     tree = draw(trials, sampler)
@@ -42,7 +51,7 @@ def sampled(
     )
 
 
-def draw(trials: Trials, sampler: "Sampler") -> Any:
+def draw(trials: Trials, sampler: Sampler) -> Any:
     """Chains of `mean` and `spread`, as an xarray DataTree."""
     import pymc as pm
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.hierarchical import Sampler, fit_segments
+from engine.hierarchical import fit_segments
 from engine.segment_fit import SegmentsFit, UnreliableFit
+from engine.segment_sampling import Sampler
 from engine.statistics import BinaryCounts
 
 # Collecting this file must not import PyMC: every worker would wait for it.
