@@ -246,10 +246,12 @@ def _fieller(
     if control_mean < 0.0:
         median, lower, upper = _fieller(-lead, sd, -control_mean, control_sd, z)
         return -median, -upper, -lower
-    noise = (z * control_sd) ** 2
-    a, b = control_mean**2 - noise, lead * control_mean + noise
-    root = z * np.sqrt(sd**2 * a + (control_sd * (lead + control_mean)) ** 2)
-    return lead / control_mean, (b - root) / a, (b + root) / a
+    # In units of the control's mean: squares of a mean of 1e-200 would be 0.
+    with np.errstate(over="ignore", invalid="ignore"):  # an arm 1e308 times as large, or unknown
+        lead, sd, noise = lead / control_mean, sd / control_mean, control_sd / control_mean
+        a, b = (1.0 - z * noise) * (1.0 + z * noise), lead + (z * noise) ** 2
+        root = z * np.hypot(sd * np.sqrt(a), noise * (lead + 1.0))
+        return lead, (b - root) / a, (b + root) / a
 
 
 def _difference(posterior: NormalPosterior, control: int) -> tuple[np.ndarray, np.ndarray]:
