@@ -27,7 +27,6 @@ NEAR = 3e-12
 DIFFERENCES = 2
 IS_RATIO = np.array([0, 0, 1, 1, 1])
 
-type Arms = Float64[np.ndarray, " arm"]
 type Answers = Float64[np.ndarray, "pair question"]
 type AtPoints = Float64[np.ndarray, "pair question point"]
 

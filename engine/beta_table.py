@@ -33,14 +33,15 @@ _TO_POWERS = np.array([np.pad(legendre.leg2poly(row), (0, 16))[:16] for row in n
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BetaTable:
-    """Both tails of several arms: absolute error 1e-14, and 10 digits of a small one down to e^-20.
+    """Both tails of several arms: absolute error 2e-12, most of it from rounded places, and 10 digits of a small one
+    as long as the density there is e^-20 of its peak or more.
 
     Attributes
     ----------
     peak : log(alpha / beta), where the density of logit theta is highest. Places are told from there.
     low, high : Places where the panels of each arm begin and end.
     sharpness : Square root of the largest curvature of the log density, within `WITHIN` of the way to the ends.
-    width : Of one of its panels.
+    width : Of one panel of each arm.
     falling : From which panel on the upper tail is the one that stands in the table.
     powers : Coefficients of 1, z, ..., z^15, with z from -1 to 1 along a panel; all of one arm, then of the next.
     """

@@ -11,7 +11,7 @@ from engine.statistics import BinaryCounts, Interval
 
 # Below 5 expected in a cell the pooled test misses its level: at n = 50, p = .02 its size is .013, not .05.
 SMALL_CELL = 5.0
-SMALLEST = 1e-300  # a level of 1e-17 has a z of 0
+LEAST_MULTIPLIER = 1e-300  # not 0, which a level of 1e-17 asks for: its z is 0
 FLOATS_ARE_EXACT = 9e7  # the product of two counts below has at most 53 bits
 
 
@@ -245,7 +245,7 @@ def _reach(n: np.ndarray, rate: np.ndarray, rest: np.ndarray, z: float) -> np.nd
         least = 2.0 * z / np.sqrt((1.0 / n).sum(axis=0))
     can_move = np.isfinite(m)  # 1 against 0 cannot differ more
     spread, tilt = rate * rest, rest - rate
-    # Begun where a series in m says, m s_i = m^2 spread_i / n_i (1 + m tilt_i / n_i), most steps are saved.
+    # Begun where a series in m says, m s_i = m^2 spread_i / n_i (1 + m tilt_i / n_i), a step or two are saved.
     with np.errstate(divide="ignore", invalid="ignore"):  # nan without a unit
         variance = spread / n
         square = variance[0] + variance[1]
@@ -253,7 +253,7 @@ def _reach(n: np.ndarray, rate: np.ndarray, rest: np.ndarray, z: float) -> np.nd
         bent = (variance * tilt / n).sum(axis=0)
         guess = wald * (1.0 - 0.5 * wald * bent / square)
     most = np.where(can_move, m, 1.0)
-    least = np.minimum(np.maximum(least, SMALLEST), most)
+    least = np.minimum(np.maximum(least, LEAST_MULTIPLIER), most)
     m = np.minimum(np.maximum(np.where(np.isnan(guess), most, guess), least), most)
     for _ in range(100):
         value, slope = (part[0] + part[1] for part in _moved(n, spread, tilt, m))

@@ -34,13 +34,12 @@ def widths(control: tuple[float, float], arm: tuple[float, float], quantiles: np
 
 @given(few, st.one_of(few, many), st.booleans(), st.sampled_from([0.025, 0.05, 0.005]))
 @example((1.0, 1.0), (1.0, 1.0), False, 0.025)
-@example(
-    (5.0, 1.0), (1.0, 5.0), False, 0.025
-)  # some of the control lies below any arm that could make up for it
-@example((1401.0, 601.0), (3.0, 2.0), False, 0.025)  # at the first step nothing is left above the upper end
-@example(
-    (5.0, 1.0), (1490.0, 852.0), False, 0.025
-)  # the median's line ends where the sharp arm is all but dead
+# Some of the control lies below any arm that could make up for it.
+@example((5.0, 1.0), (1.0, 5.0), False, 0.025)
+# At the first step nothing is left above the upper end.
+@example((1401.0, 601.0), (3.0, 2.0), False, 0.025)
+# The median's line ends where the sharp arm is all but dead.
+@example((5.0, 1.0), (1490.0, 852.0), False, 0.025)
 @settings(max_examples=40)
 def test_they_agree_with_the_solver_of_any_pair(one, two, turned, tail):
     control, arm = (two, one) if turned else (one, two)

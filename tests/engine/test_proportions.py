@@ -328,3 +328,9 @@ def test_bad_arguments_are_refused_with_the_next_step():
         z_test(counts, control=0, confidence_level=95.0)
     with pytest.raises(ValueError, match=r"control == 2, must be in 0..1"):
         newcombe_interval(counts, control=2)
+
+
+def test_a_level_of_almost_nothing_has_an_interval_of_almost_nothing():
+    """z is 0 in float64, and the limits are the estimate."""
+    test = z_test(BinaryCounts(n=[10, 12], successes=[3, 0]), control=0, confidence_level=1e-17)
+    assert (test.lower[1], test.upper[1]) == pytest.approx((-0.3, -0.3), rel=1e-12)
